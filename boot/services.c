@@ -9,6 +9,7 @@
 #define LAPIC_ICR_LOW 0x300
 #define LAPIC_ICR_HIGH 0x310
 #define LAPIC_TIMER 0x320
+#define LAPIC_LINT0 0x350
 #define LAPIC_TIMER_INITIAL 0x380
 #define LAPIC_TIMER_CURRENT 0x390
 #define LAPIC_TIMER_DIVIDE 0x3e0
@@ -25,6 +26,8 @@
 static uint32_t mmio_pages;
 
 void lapic_enable(void) {
+    /* The 8259s hang on LINT0, with vectors nobody has set: a tick would look like an exception. */
+    lapic_write(LAPIC_LINT0, LAPIC_MASKED);
     lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | VECTOR_SPURIOUS);
     lapic_write(LAPIC_TIMER_DIVIDE, LAPIC_DIVIDE_BY_1);
     lapic_write(LAPIC_TIMER, VECTOR_TIMER);
