@@ -37,6 +37,14 @@ int memcmp(const void *a, const void *b, size_t bytes) {
     return 0;
 }
 
+/* ---- the call into ring 0: an invalid opcode at a place that traps.S knows --------------------- */
+
+__asm__(".text\n"
+        ".global call_ring0\n"
+        "call_ring0:\n"
+        "    ud2\n"
+        "    ret\n");
+
 /* ---- console: COM1, one line at a time -------------------------------------------------------- */
 
 #define UART_LINE_STATUS (PORT_COM1 + 5)
@@ -75,7 +83,7 @@ int32_t console_read(void) {
 
 _Noreturn void machine_exit(uint32_t status) {
     port_write8(PORT_EXIT, status == 0 ? EXIT_SUCCESS_CODE : EXIT_FAILURE_CODE);
-    for (;;) call_ring0(SERVICE_HALT, 0, 0, 0, 0, 0);
+    for (;;) call_ring0(0, 0, 0, 0, 0, SERVICE_HALT);
 }
 
 /* Function names by address, made by tools/ from the linked image; in the final link only. */
@@ -220,7 +228,7 @@ void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint64_t pages, uint64_t 
 uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t pages) {
     uint64_t before = memory->pages, after = before + pages;
     if (after > memory->max_pages) return UINT32_MAX;
-    if (!call_ring0(SERVICE_GROW, after * WASM_PAGE, 0, 0, 0, 0)) return UINT32_MAX;
+    if (!call_ring0(after * WASM_PAGE, 0, 0, 0, 0, SERVICE_GROW)) return UINT32_MAX;
     memory->pages = after;
     memory->size = after * WASM_PAGE;
     return before;
@@ -252,6 +260,6 @@ _Noreturn void user_main(uint64_t cpu) {
         uint64_t deadline = w2c_vireo_step(instance);
         if (deadline == 0) continue;
         uint64_t ns = ns_until(deadline);
-        if (ns != 0) call_ring0(SERVICE_WAIT, seen, ns == UINT64_MAX ? 0 : ns, 0, 0, 0);
+        if (ns != 0) call_ring0(seen, ns == UINT64_MAX ? 0 : ns, 0, 0, 0, SERVICE_WAIT);
     }
 }

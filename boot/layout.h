@@ -67,8 +67,8 @@
 #define SELECTOR_TSS 0x28
 
 /* Interrupt vectors. Devices get the ones from VECTOR_DEVICE on, given out by kernel/. */
+#define VECTOR_INVALID_OPCODE 6
 #define VECTOR_TIMER 0x20
-#define VECTOR_SERVICE 0x21
 #define VECTOR_DEVICE 0x30
 #define VECTOR_SPURIOUS 0xff
 

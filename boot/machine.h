@@ -22,28 +22,19 @@ typedef struct w2c_machine Machine;
 #define OWN_CPU ((const InterruptPage *)CPU_INTERRUPTS)
 
 extern volatile uint32_t mailbox[MAILBOX_WORDS];
+/* Calls a service of ring 0 (layout.h). In host.c, in assembly. */
+uint64_t call_ring0(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t service);
 void console_write(const char *text, uint32_t bytes);
 int32_t console_read(void);
 _Noreturn void machine_exit(uint32_t status);
 _Noreturn void machine_panic(const char *message, uint32_t bytes);
-
-static inline uint64_t call_ring0(uint64_t service, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
-                                  uint64_t e) {
-    register uint64_t r10 __asm__("r10") = d;
-    register uint64_t r8 __asm__("r8") = e;
-    __asm__ volatile("int %[vector]"
-                     : "+a"(service), "+D"(a), "+S"(b), "+d"(c), "+r"(r10), "+r"(r8)
-                     : [vector] "i"(VECTOR_SERVICE)
-                     : "rcx", "r9", "r11", "memory", "cc");
-    return service;
-}
 
 /* Device memory. The window is 4 GiB wide and only what was mapped in it is there. */
 
 #define MMIO(type, address) (*(volatile type *)(MMIO_BASE + (uint64_t)(address)))
 
 static inline uint32_t IMPORT(mapDevice)(Machine *m, uint64_t physical, uint32_t bytes) {
-    return (uint32_t)call_ring0(SERVICE_MAP, physical, bytes, 0, 0, 0);
+    return (uint32_t)call_ring0(physical, bytes, 0, 0, 0, SERVICE_MAP);
 }
 static inline uint32_t IMPORT(mmioRead8)(Machine *m, uint32_t address) {
     return MMIO(uint8_t, address);
@@ -122,7 +113,7 @@ static inline uint32_t IMPORT(cpuIndex)(Machine *m) {
 static inline uint64_t IMPORT(memoryEnd)(Machine *m) { return machine_facts.memory_end; }
 static inline uint32_t IMPORT(cpuStart)(Machine *m, uint32_t index, uint32_t apic_id,
                                         uint64_t block, uint64_t arena, uint64_t arena_bytes) {
-    return (uint32_t)call_ring0(SERVICE_CPU_START, index, apic_id, block, arena, arena_bytes);
+    return (uint32_t)call_ring0(index, apic_id, block, arena, arena_bytes, SERVICE_CPU_START);
 }
 static inline uint32_t IMPORT(mailboxRead)(Machine *m, uint32_t word) {
     return mailbox[word % MAILBOX_WORDS];

@@ -47,7 +47,6 @@ typedef struct {
 #define GDT_BYTES 0x38
 #define TSS_OFFSET 0x80
 #define GATE_INTERRUPT 0x8e
-#define GATE_SERVICE 0xee /* ring 3 may call it */
 
 extern uint8_t trap_stubs[], ap_trampoline[], ap_trampoline_end[];
 extern uint8_t ring0_start[], ring0_end[], user_text_start[], user_text_end[];
@@ -89,7 +88,7 @@ static void build_shared(void) {
         idt[i] = (Gate){.offset_low = (uint16_t)stub,
                         .selector = SELECTOR_CODE,
                         .ist = own_stack,
-                        .type = i == VECTOR_SERVICE ? GATE_SERVICE : GATE_INTERRUPT,
+                        .type = GATE_INTERRUPT,
                         .offset_middle = (uint16_t)(stub >> 16),
                         .offset_high = (uint32_t)(stub >> 32)};
     }

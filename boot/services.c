@@ -1,6 +1,6 @@
 /*
  * What ring 3 may ask of ring 0: wait for an interrupt, grow the linear memory, map device memory,
- * start a CPU, halt. Called through `int VECTOR_SERVICE` (traps.S); ring 3's side is machine.h.
+ * start a CPU, halt. Called through `syscall` (traps.S); ring 3's side is machine.h.
  * Everything here is checked as if the caller were hostile: it can harm only its own work.
  */
 #include "ring0.h"

@@ -1,8 +1,9 @@
 /*
  * Trap stubs. An interrupt never runs Wasm: it adds one to its vector's counter and to the sum,
  * acknowledges at the local APIC and returns, without touching a register. The counters are read
- * by ring 3 (machine.h). Exceptions become a panic in ring 3 (ring0.c), `int VECTOR_SERVICE` is
- * the call from ring 3 into services.c.
+ * by ring 3 (machine.h). Exceptions become a panic in ring 3 (ring0.c), but for one: the invalid
+ * opcode at call_ring0 in host.c is the call from ring 3 into services.c. Neither `int` nor
+ * `syscall` would do, because software-virtualised KVM carries out neither of them rightly.
  */
 #include "layout.h"
 
@@ -23,14 +24,16 @@ vector = 0
     push $0                        /* this exception has no error code of its own */
     .endif
     push $vector
+    .if vector == VECTOR_INVALID_OPCODE
+    jmp invalid_opcode
+    .else
     jmp exception
+    .endif
     vector = vector + 1
 .endr
 .rept 224
     .balign 64
-    .if vector == VECTOR_SERVICE
-    jmp service
-    .elseif vector == VECTOR_SPURIOUS
+    .if vector == VECTOR_SPURIOUS
     iretq
     .else
     incl CPU_ALIAS + 4 * vector
@@ -49,10 +52,15 @@ exception:
     add $16, %rsp
     iretq
 
-/* rax = service, rdi, rsi, rdx, r10, r8 = arguments; answer in rax. C keeps rbx, rbp, r12-r15. */
-service:
-    mov %r10, %rcx
-    mov %rax, %r9
+/*
+ * From call_ring0, arguments and answer where C has them, the service's number the last one. It returns
+ * behind the invalid opcode, which is two bytes long. From anywhere else it is an exception.
+ */
+invalid_opcode:
+    cmpq $call_ring0, 16(%rsp)
+    jne exception
+    addq $2, 16(%rsp)
+    add $16, %rsp
     call handle_service
     iretq
 
