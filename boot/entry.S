@@ -35,6 +35,9 @@ pvh_entry:
     add $8, %edi
     cmp $boot_pd + 4096, %edi
     jb 1b
+    movl $boot_pd + 3, boot_pdpt   /* present and writable; the upper halves are 0 */
+    movl $boot_pdpt + 3, boot_pml4
+    movl $boot_pdpt + 3, boot_pml4 + 8
     call enter_long
     ljmp $SELECTOR_CODE, $2f
 .code64
@@ -137,19 +140,14 @@ boot_gdt_pointer:
     .word boot_gdt_end - boot_gdt - 1
     .long boot_gdt
 
-/* The boot tables. PML4 entry 0 is the identity map, entry 1 (DIRECT_BASE) the same again. */
-.balign 4096
-.global boot_pml4, boot_pdpt
-boot_pml4:
-    .quad boot_pdpt + 3
-    .quad boot_pdpt + 3
-    .fill 510, 8, 0
-boot_pdpt:
-    .quad boot_pd + 3
-    .fill 511, 8, 0
-
 .section .ring0.bss, "aw", @nobits
 .balign 4096
+/* The boot tables. PML4 entry 0 is the identity map, entry 1 (DIRECT_BASE) the same again. */
+.global boot_pdpt
+boot_pml4:
+    .skip 4096
+boot_pdpt:
+    .skip 4096
 boot_pd:
     .skip 4096
 boot_stack:

@@ -201,8 +201,14 @@ _Noreturn void user_panic(uint64_t cpu) {
     report_panic("cpu exception", name, text_length(name), record->rip, &record->address);
 }
 
-_Noreturn __attribute__((noinline)) void machine_panic(const char *message, uint32_t bytes) {
-    report_panic("failed check", message, bytes, (uint64_t)__builtin_return_address(0), NULL);
+#define MESSAGE_CHARACTERS_MAX 200
+
+_Noreturn __attribute__((noinline)) void machine_panic(const uint16_t *message,
+                                                       uint32_t characters) {
+    char text[MESSAGE_CHARACTERS_MAX];
+    uint32_t bytes = 0;
+    for (; bytes < characters && bytes < sizeof text; bytes++) text[bytes] = (char)message[bytes];
+    report_panic("failed check", text, bytes, (uint64_t)__builtin_return_address(0), NULL);
 }
 
 /* ---- wasm2c's runtime -------------------------------------------------------------------------- */

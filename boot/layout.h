@@ -71,6 +71,7 @@
 #define VECTOR_TIMER 0x20
 #define VECTOR_DEVICE 0x30
 #define VECTOR_SPURIOUS 0xff
+#define STUB_BYTES 32 /* from one trap stub to the next */
 
 /* Services of ring 0, number in rax. Ring 3's side is in machine.h, ring 0's in services.c. */
 #define SERVICE_WAIT 0

@@ -27,7 +27,7 @@ uint64_t call_ring0(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, 
 void console_write(const char *text, uint32_t bytes);
 int32_t console_read(void);
 _Noreturn void machine_exit(uint32_t status);
-_Noreturn void machine_panic(const char *message, uint32_t bytes);
+_Noreturn void machine_panic(const uint16_t *message, uint32_t characters);
 
 /* Device memory. The window is 4 GiB wide and only what was mapped in it is there. */
 
@@ -160,8 +160,9 @@ static inline uint64_t IMPORT(entropy)(Machine *m) {
     return x ^ x >> 31;
 }
 static inline void IMPORT(exit)(Machine *m, uint32_t status) { machine_exit(status); }
-static inline void IMPORT(panic)(Machine *m, uint32_t message, uint32_t bytes) {
-    machine_panic(linear(message), bytes);
+static inline void IMPORT(panic)(Machine *m, uint32_t message,
+                                     uint32_t characters) {
+    machine_panic((const uint16_t *)linear(message), characters);
 }
 
 #endif

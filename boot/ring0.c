@@ -83,7 +83,7 @@ static void build_shared(void) {
     mmio_pdpt[(MMIO_BASE >> 30) & 511] =
         image_physical(mmio_directory) | PTE_PRESENT | PTE_WRITE | PTE_USER;
     for (uint32_t i = 0; i < 256; i++) {
-        uint64_t stub = (uintptr_t)trap_stubs + 64 * i;
+        uint64_t stub = (uintptr_t)trap_stubs + STUB_BYTES * i;
         bool own_stack = i == 2 || i == 8 || i == 18;
         idt[i] = (Gate){.offset_low = (uint16_t)stub,
                         .selector = SELECTOR_CODE,

@@ -12,13 +12,13 @@
 .section .ring0.text, "ax"
 .code64
 
-/* 256 stubs, STUB_BYTES apart, in vector order: the IDT is computed from trap_stubs. */
+/* 256 stubs, STUB_BYTES apart, in vector order: ring0.c computes the IDT from that. */
 .global trap_stubs
-.balign 64
+.balign STUB_BYTES
 trap_stubs:
 vector = 0
 .rept 32
-    .balign 64
+    .balign STUB_BYTES
     .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
     .else
     push $0                        /* this exception has no error code of its own */
@@ -32,7 +32,7 @@ vector = 0
     vector = vector + 1
 .endr
 .rept 224
-    .balign 64
+    .balign STUB_BYTES
     .if vector == VECTOR_SPURIOUS
     iretq
     .else

@@ -109,5 +109,8 @@ export declare function entropy(): u64;
 /** Ends the run: 0 is success, anything else failure. Does not return. */
 export declare function exit(status: u32): void;
 
-/** Reports a broken invariant in the form of the `panic` event, and ends the run. */
-export declare function panic(message: usize, bytes: u32): void;
+/**
+ * Reports a broken invariant in the form of the `panic` event, and ends the run. The message is a
+ * string as AssemblyScript has it: `characters` UTF-16 units.
+ */
+export declare function panic(message: usize, characters: u32): void;

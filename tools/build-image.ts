@@ -50,7 +50,9 @@ export function useConstantBase(source: string): string {
         "check tools/build-image.ts against this version of wabt",
     );
   }
-  return parts.join("#define MEM_ADDR(mem, addr, n) ((uint8_t*)(LINEAR_BASE + (uint64_t)(addr)))\n");
+  return parts.join(
+    "#define MEM_ADDR(mem, addr, n) ((uint8_t*)(LINEAR_BASE + (uint64_t)(addr)))\n",
+  );
 }
 
 function compileWasm(): void {
@@ -68,7 +70,7 @@ function compileObjects(): void {
     const options = [...COMPILE, ...WARN, "-Os", "-mgeneral-regs-only"];
     run("gcc", [...options, "-c", `boot/${name}.c`, "-o", `${BUILD}/${name}.o`]);
   }
-  run("gcc", [...COMPILE, ...WARN_GENERATED, "-O3", "-c", "boot/host.c", "-o", `${BUILD}/host.o`]);
+  run("gcc", [...COMPILE, ...WARN_GENERATED, "-O2", "-c", "boot/host.c", "-o", `${BUILD}/host.o`]);
   const script = run("gcc", ["-E", "-P", "-x", "c", "-Iboot", "boot/image.ld"]);
   writeFileSync(`${BUILD}/image.ld`, script);
 }

@@ -6,7 +6,6 @@
  *   0        1 KiB        __heap_base                    next            limit
  *   |unused  |static data |objects, rings, buffers  ...  |free           |
  */
-import * as machine from "../machine";
 import { check } from "../check";
 
 /** The smallest alignment given out, in bytes; enough for every object. */

@@ -1,0 +1,147 @@
+/**
+ * Packets and the pool they come from. A packet is a buffer that the device can reach and, apart
+ * from it, a private record that it cannot. The driver's queues, the network stack and the apps
+ * pass records around; nobody copies a frame.
+ *
+ * A buffer (PacketPool.stride bytes, an odd number of cache lines, so that equal offsets in
+ * neighbouring buffers do not fall into the same cache sets):
+ *
+ *   0             12                                    stride
+ *   | virtio      | Ethernet frame ...                  |
+ *   | net header  |                                     |
+ *   buffer        frame
+ *
+ * In the second and later buffers of a merged packet, data starts at `buffer`.
+ */
+import { allocate } from "../../kernel/memory/arena";
+
+/** Bytes of struct virtio_net_hdr with VERSION_1: 12. virtio 1.4 §5.1.9 */
+export const NET_HEADER_BYTES: u32 = 12;
+
+/** The most packets that one call of a queue takes or gives. */
+export const BURST_MAX: u32 = 64;
+
+const CACHE_LINE: u32 = 64;
+const PACKET_BYTES: u32 = 32;
+
+/**
+ * What the driver knows of a packet, in private memory.
+ *
+ *   0 buffer | 4 data | 8 length | 12 total | 16 next | 20 unused | 32
+ */
+@unmanaged
+export class Packet {
+  /** The buffer, where the net header is. */
+  buffer: usize;
+  /** The first byte of the frame (first segment) or of its continuation (other segments). */
+  data: usize;
+  /** Bytes of the frame in this segment. */
+  length: u32;
+  /** Bytes of the whole frame, without the net header; valid in the first segment. */
+  total: u32;
+  /** The next segment of a merged packet, or null. */
+  next: Packet | null;
+  unused0: u32;
+  unused1: u32;
+  unused2: u32;
+}
+
+/** Up to BURST_MAX packets, in order. */
+@unmanaged
+export class Burst {
+  count: u32;
+
+  /** A new, empty burst. At boot only. */
+  static create(): Burst {
+    return changetype<Burst>(allocate(offsetof<Burst>() + BURST_MAX * sizeof<usize>(), CACHE_LINE));
+  }
+
+  @inline
+  get(index: u32): Packet {
+    return changetype<Packet>(
+      load<usize>(changetype<usize>(this) + (index << 2), offsetof<Burst>()));
+  }
+
+  @inline
+  push(packet: Packet): void {
+    store<usize>(
+      changetype<usize>(this) + (this.count << 2), changetype<usize>(packet), offsetof<Burst>());
+    this.count++;
+  }
+
+  @inline
+  clear(): void {
+    this.count = 0;
+  }
+}
+
+/** All packets of one queue pair, and the stack of those that nobody holds. */
+export class PacketPool {
+  /** Bytes from one buffer to the next; all of them may be written by the device. */
+  readonly stride: u32;
+  readonly size: u32;
+  /** How many are free. Back at its value after boot when nothing has leaked. */
+  free: u32;
+  private stack: usize;
+  private records: usize;
+
+  /** `count` packets whose buffers hold a header and at least `frameBytes` bytes. At boot only. */
+  constructor(count: u32, frameBytes: u32) {
+    const lines = (NET_HEADER_BYTES + frameBytes + CACHE_LINE - 1) / CACHE_LINE;
+    this.stride = (lines | 1) * CACHE_LINE;
+    this.size = count;
+    this.free = 0;
+    this.stack = allocate(count * sizeof<usize>(), CACHE_LINE);
+    const buffers = allocate(count * this.stride, 4096);
+    const records = allocate(count * PACKET_BYTES, CACHE_LINE);
+    for (let i = count; i > 0; i--) {
+      const packet = changetype<Packet>(records + (i - 1) * PACKET_BYTES);
+      packet.buffer = buffers + (i - 1) * this.stride;
+    }
+    this.records = records;
+    this.reset();
+  }
+
+  /** Makes every packet free, whoever had it: after a device was reset and owns nothing. */
+  reset(): void {
+    this.free = 0;
+    for (let i = this.size; i > 0; i--) {
+      this.give(changetype<Packet>(this.records + (i - 1) * PACKET_BYTES));
+    }
+  }
+
+  /** How much memory the pool of these sizes takes, in bytes, rounding included. */
+  static bytes(count: u32, frameBytes: u32): u32 {
+    const lines = (NET_HEADER_BYTES + frameBytes + CACHE_LINE - 1) / CACHE_LINE;
+    return count * ((lines | 1) * CACHE_LINE + PACKET_BYTES + 4) + 4096 + 2 * CACHE_LINE;
+  }
+
+  /** A free packet with an empty first segment, or null. */
+  @inline
+  take(): Packet | null {
+    if (this.free == 0) return null;
+    const packet = changetype<Packet>(load<usize>(this.stack + (--this.free << 2)));
+    packet.data = packet.buffer + NET_HEADER_BYTES;
+    packet.length = 0;
+    packet.total = 0;
+    packet.next = null;
+    return packet;
+  }
+
+  /** Gives one segment back. */
+  @inline
+  give(packet: Packet): void {
+    store<usize>(this.stack + (this.free++ << 2), changetype<usize>(packet));
+  }
+
+  /** Gives a packet back with all its segments. */
+  @inline
+  release(packet: Packet): void {
+    let segment: Packet | null = packet;
+    while (segment != null) {
+      const next: Packet | null = segment.next;
+      this.give(segment);
+      segment = next;
+    }
+  }
+}

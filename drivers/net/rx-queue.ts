@@ -1,0 +1,157 @@
+/**
+ * A receive queue: `provide` gives the device empty buffers, `take` gives the caller packets. The
+ * ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.3, §5.1.9.4
+ */
+import * as machine from "../../kernel/machine";
+import { RingFault } from "../virtio/split-ring";
+import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
+import { QueueDrop, QueueStatistics } from "./statistics";
+
+/** Offset of num_buffers in the net header. virtio 1.4 §5.1.9 */
+const NUM_BUFFERS: usize = 10;
+
+export class RxQueue<R> {
+  readonly ring: R;
+  readonly statistics: QueueStatistics = new QueueStatistics();
+  /** num_buffers announced more buffers than the ring has. */
+  mergeFault: bool = false;
+  private pool: PacketPool;
+  private notifyAddress: u32 = 0;
+  private notifyValue: u32 = 0;
+  private mergeable: bool = false;
+  /** Segments on their way from the ring to packets. */
+  private raw: Burst = Burst.create();
+  /** A merged packet whose last buffers have not come yet, and how many they are. */
+  private partial: Packet | null = null;
+  private partialEnd: Packet | null = null;
+  private missing: u32 = 0;
+
+  constructor(ring: R, pool: PacketPool) {
+    this.ring = ring;
+    this.pool = pool;
+  }
+
+  /** For a device that has just been reset. `mergeable`: MRG_RXBUF was negotiated. */
+  reset(notifyAddress: u32, queueIndex: u32, mergeable: bool): void {
+    this.notifyAddress = notifyAddress;
+    this.notifyValue = queueIndex;
+    this.mergeable = mergeable;
+    this.mergeFault = false;
+    this.partial = null;
+    this.partialEnd = null;
+    this.missing = 0;
+  }
+
+  /** Fills the ring with free packets of the pool. Tells the device only through `kick`. */
+  provide(): void {
+    const ring = this.ring;
+    const raw = this.raw;
+    let room = min(ring.free, this.pool.free);
+    if (room == 0) return;
+    while (room > 0) {
+      const count = min(room, BURST_MAX);
+      raw.clear();
+      for (let i: u32 = 0; i < count; i++) {
+        const packet = this.pool.take();
+        if (packet != null) raw.push(packet);
+      }
+      ring.offerWritable(raw, raw.count, this.pool.stride);
+      room -= count;
+    }
+    ring.publish();
+  }
+
+  /** Notifies the device of what was provided, if it wants to know. virtio 1.4 §2.7.13.4 */
+  kick(): void {
+    if (this.ring.needsNotification()) {
+      machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+      this.statistics.kicks++;
+    } else {
+      this.statistics.kicksSuppressed++;
+    }
+  }
+
+  /** Appends up to `max` received packets to the burst. Answers how many buffers were used. */
+  take(burst: Burst, max: u32): u32 {
+    const raw = this.raw;
+    raw.clear();
+    const taken = this.ring.take(raw, min(max, BURST_MAX - burst.count));
+    let bytes: u64 = 0;
+    const before = burst.count;
+    for (let i: u32 = 0; i < taken; i++) {
+      const segment = raw.get(i);
+      if (this.mergeable && i + 4 < taken) machine.prefetch(raw.get(i + 4).buffer);
+      const packet = this.missing == 0 ? this.begin(segment) : this.append(segment);
+      if (packet == null) continue;
+      bytes += packet.total;
+      burst.push(packet);
+    }
+    this.statistics.packets += burst.count - before;
+    this.statistics.bytes += bytes;
+    return taken;
+  }
+
+  /** The first buffer of a packet. Answers the packet if it is complete. */
+  @inline
+  private begin(segment: Packet): Packet | null {
+    const used = segment.total;
+    // The length is the device's word: nothing beyond the buffer is ever looked at.
+    if (used < NET_HEADER_BYTES || used > this.pool.stride) return this.drop(segment);
+    segment.data = segment.buffer + NET_HEADER_BYTES;
+    segment.length = used - NET_HEADER_BYTES;
+    segment.total = segment.length;
+    segment.next = null;
+    // Without MRG_RXBUF num_buffers is 1, whatever it says.
+    if (!this.mergeable) return segment;
+    const buffers = machine.sharedRead16(segment.buffer + NUM_BUFFERS);
+    if (buffers == 1) return segment;
+    return this.beginMerged(segment, buffers);
+  }
+
+  private beginMerged(segment: Packet, buffers: u32): Packet | null {
+    if (buffers == 0) {
+      this.statistics.drop(QueueDrop.NUM_BUFFERS);
+      this.pool.give(segment);
+      return null;
+    }
+    // More than the ring holds cannot be: from here on we would not know where packets begin.
+    if (buffers > this.ring.size) {
+      this.mergeFault = true;
+      this.pool.give(segment);
+      return null;
+    }
+    this.partial = segment;
+    this.partialEnd = segment;
+    this.missing = buffers - 1;
+    return null;
+  }
+
+  /** A later buffer of a merged packet: all of it is data. */
+  private append(segment: Packet): Packet | null {
+    const head = this.partial;
+    const end = this.partialEnd;
+    if (head == null || end == null) return this.drop(segment);
+    const used = min(segment.total, this.pool.stride);
+    segment.data = segment.buffer;
+    segment.length = used;
+    segment.next = null;
+    head.total += used;
+    end.next = segment;
+    this.partialEnd = segment;
+    if (--this.missing > 0) return null;
+    this.partial = null;
+    this.partialEnd = null;
+    return head;
+  }
+
+  private drop(segment: Packet): Packet | null {
+    this.statistics.drop(QueueDrop.USED_LENGTH);
+    this.pool.give(segment);
+    return null;
+  }
+
+  /** Whether the device broke the rules of the ring, so that only a reset helps. */
+  isBroken(): bool {
+    return this.ring.fault != RingFault.NONE || this.mergeFault;
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * A transmit queue: `submit` gives the device packets to send, `reclaim` takes back those it has
+ * sent. The ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.2
+ */
+import * as machine from "../../kernel/machine";
+import { RingFault } from "../virtio/split-ring";
+import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import { QueueDrop, QueueStatistics } from "./statistics";
+
+export class TxQueue<R> {
+  readonly ring: R;
+  readonly statistics: QueueStatistics = new QueueStatistics();
+  private pool: PacketPool;
+  private notifyAddress: u32 = 0;
+  private notifyValue: u32 = 0;
+  /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
+  private frameMax: u32 = 0;
+  private done: Burst = Burst.create();
+  private published: bool = true;
+
+  constructor(ring: R, pool: PacketPool) {
+    this.ring = ring;
+    this.pool = pool;
+  }
+
+  /** For a device that has just been reset. `frameMax`: MTU and Ethernet header, in bytes. */
+  reset(notifyAddress: u32, queueIndex: u32, frameMax: u32): void {
+    this.notifyAddress = notifyAddress;
+    this.notifyValue = queueIndex;
+    this.frameMax = frameMax;
+    this.published = true;
+  }
+
+  /**
+   * Puts a burst into the ring and publishes it. Packets that cannot be sent at all go back to the
+   * pool and are counted. The caller has made sure that the ring has room.
+   */
+  submit(burst: Burst): void {
+    const ring = this.ring;
+    const count = burst.count;
+    if (count == 0) return;
+    let bytes: u64 = 0;
+    let sent: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
+      const packet = burst.get(i);
+      clearHeader(packet);
+      const simple = packet.next == null;
+      if (simple && packet.total <= this.frameMax) ring.offerReadable(packet);
+      else if (!this.offerSegments(packet)) continue;
+      bytes += packet.total;
+      sent++;
+    }
+    this.statistics.packets += sent;
+    this.statistics.bytes += bytes;
+    ring.publish();
+    this.published = true;
+  }
+
+  /** The way of merged packets, and of those that are refused. */
+  private offerSegments(packet: Packet): bool {
+    const segments = segmentsOf(packet);
+    const needed = this.ring.descriptorsFor(segments);
+    if (packet.total > this.frameMax || needed == 0 || needed > this.ring.free) {
+      this.statistics.drop(QueueDrop.TOO_LONG);
+      this.pool.release(packet);
+      return false;
+    }
+    this.ring.offerChain(packet, segments);
+    return true;
+  }
+
+  /** Notifies the device of what was submitted since the last kick, if it wants to know. */
+  kick(): void {
+    if (!this.published) return;
+    this.published = false;
+    if (this.ring.needsNotification()) {
+      machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+      this.statistics.kicks++;
+    } else {
+      this.statistics.kicksSuppressed++;
+    }
+  }
+
+  /** Gives packets that were sent back to the pool, until `room` descriptors are free. */
+  reclaim(room: u32): void {
+    const done = this.done;
+    while (this.ring.free < room) {
+      done.clear();
+      // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
+      if (this.ring.take(done, BURST_MAX) == 0) return;
+      for (let i: u32 = 0; i < done.count; i++) this.pool.release(done.get(i));
+    }
+  }
+
+  /** Whether the device broke the rules of the ring, so that only a reset helps. */
+  isBroken(): bool {
+    return this.ring.fault != RingFault.NONE;
+  }
+}
+
+/**
+ * Makes the net header all zeros: no checksum, no segmentation and num_buffers 0. It is written
+ * only where it is not, so that the cache line of an unchanged header stays shared.
+ * virtio 1.4 §5.1.9.2.1
+ */
+@inline
+function clearHeader(packet: Packet): void {
+  const header = packet.buffer;
+  if ((load<u64>(header) | <u64>load<u32>(header, 8)) == 0) return;
+  store<u64>(header, 0);
+  store<u32>(header, 0, 8);
+}
+
+/** How many segments a packet has. Bounded: the driver linked them itself, at most a ring of them. */
+export function segmentsOf(packet: Packet): u32 {
+  let count: u32 = 0;
+  let segment: Packet | null = packet;
+  while (segment != null) {
+    count++;
+    segment = segment.next;
+  }
+  return count;
+}

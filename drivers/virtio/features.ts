@@ -1,0 +1,118 @@
+/**
+ * Feature bits: their names, what each depends on, and which of those on offer we accept. The rule
+ * is an accept-list: a bit is accepted only if the driver has code for it, the device offers it,
+ * the command line does not leave it out, and all it depends on is accepted too. Used by
+ * drivers/net/device.ts and by kernel/main.ts (names). virtio 1.4 §2.2, §5.1.3, §6
+ */
+
+export const CSUM: u32 = 0;
+export const GUEST_CSUM: u32 = 1;
+export const MTU: u32 = 3;
+export const MAC: u32 = 5;
+export const MRG_RXBUF: u32 = 15;
+export const STATUS: u32 = 16;
+export const CTRL_VQ: u32 = 17;
+export const INDIRECT_DESC: u32 = 28;
+export const EVENT_IDX: u32 = 29;
+export const VERSION_1: u32 = 32;
+
+const BITS: u32 = 128;
+
+/** The bits that this driver has code for, 0 to 63. */
+const IMPLEMENTED: u64 =
+  (1 << MTU) | (1 << MAC) | (1 << MRG_RXBUF) | (1 << STATUS) | (1 << INDIRECT_DESC)
+  | (1 << EVENT_IDX) | ((<u64>1) << VERSION_1);
+
+/** The name of each bit, as the specification has it, in lower case and without its prefix. */
+const names = new StaticArray<string | null>(BITS);
+
+name(0, "csum");
+name(1, "guest_csum");
+name(2, "ctrl_guest_offloads");
+name(3, "mtu");
+name(5, "mac");
+name(7, "guest_tso4");
+name(8, "guest_tso6");
+name(9, "guest_ecn");
+name(10, "guest_ufo");
+name(11, "host_tso4");
+name(12, "host_tso6");
+name(13, "host_ecn");
+name(14, "host_ufo");
+name(15, "mrg_rxbuf");
+name(16, "status");
+name(17, "ctrl_vq");
+name(18, "ctrl_rx");
+name(19, "ctrl_vlan");
+name(20, "ctrl_rx_extra");
+name(21, "guest_announce");
+name(22, "mq");
+name(23, "ctrl_mac_addr");
+name(24, "notify_on_empty");
+name(27, "any_layout");
+name(28, "indirect_desc");
+name(29, "event_idx");
+name(32, "version_1");
+name(33, "access_platform");
+name(34, "ring_packed");
+name(35, "in_order");
+name(36, "order_platform");
+name(37, "sr_iov");
+name(38, "notification_data");
+name(39, "notif_config_data");
+name(40, "ring_reset");
+name(41, "admin_vq");
+name(43, "suspend");
+name(50, "device_stats");
+name(51, "hash_tunnel");
+name(52, "vq_notf_coal");
+name(53, "notf_coal");
+name(54, "guest_uso4");
+name(55, "guest_uso6");
+name(56, "host_uso");
+name(57, "hash_report");
+name(59, "guest_hdrlen");
+name(60, "rss");
+name(61, "rsc_ext");
+name(62, "standby");
+name(63, "speed_duplex");
+name(64, "rss_context");
+name(65, "guest_udp_tunnel_gso");
+name(66, "guest_udp_tunnel_gso_csum");
+name(67, "host_udp_tunnel_gso");
+name(68, "host_udp_tunnel_gso_csum");
+name(69, "out_net_header");
+name(70, "ipsec");
+
+function name(bit: u32, text: string): void {
+  unchecked((names[bit] = text));
+}
+
+/** The name of a bit below 128, or null if the specification has none. */
+export function featureName(bit: u32): string | null {
+  return bit < BITS ? unchecked(names[bit]) : null;
+}
+
+@inline
+export function has(features: u64, bit: u32): bool {
+  return ((features >> bit) & 1) != 0;
+}
+
+/** The bits of `offered` that we accept when those in `leftOut` are not wanted. */
+export function choose(offered: u64, leftOut: u64): u64 {
+  // None of the implemented bits depends on another one; those that do come with their code.
+  return offered & IMPLEMENTED & ~leftOut;
+}
+
+/** Why bit `bit`, which is on offer, was not accepted. */
+export function declineReason(bit: u32, leftOut: u64): string {
+  if (bit < 64 && has(leftOut, bit)) return "left out on the command line";
+  if (featureName(bit) == null) return "not defined by virtio 1.4";
+  if (bit == 24 || bit == 27) return "legacy interface only";
+  if (bit <= 1 || (bit >= 7 && bit <= 14) || (bit >= 54 && bit <= 56)) {
+    return "offloads are not implemented";
+  }
+  if (bit == 2 || (bit >= 17 && bit <= 23)) return "the control queue is not used";
+  if (bit >= 33 && bit <= 43) return "this ring or transport feature is not implemented";
+  return "not implemented";
+}

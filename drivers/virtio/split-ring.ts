@@ -1,0 +1,361 @@
+/**
+ * The split virtqueue: one ring format behind the queues of drivers/net/, which take it as a type
+ * parameter. virtio 1.4 §2.7
+ *
+ * What the device sees, in one piece of linear memory (N = size):
+ *
+ *   desc    16 N      address 8 | length 4 | flags 2 | next 2      we write, the device reads
+ *   avail   6 + 2 N   flags 2 | idx 2 | ring 2 N | used_event 2    we write, the device reads
+ *   used    6 + 8 N   flags 2 | idx 2 | ring 8 N | avail_event 2   the device writes, we read
+ *
+ * What only we see: a slot a descriptor, and the ids of free descriptors in a queue, first in
+ * first out. With a device that works in order the ids then come round in the same order for ever,
+ * so that an avail entry, and with equal buffers a descriptor, already holds what would be
+ * written. Such stores are left out: the cache line stays shared with the device's CPU.
+ *
+ *   slot    32 bytes  address 8 | length, flags, next as in desc 8 | packet 4 | descriptors 4 | -
+ *
+ * Nothing is read back from desc or avail; used is read once a word, and an id counts only if it
+ * names a slot that holds a packet.
+ */
+import { allocate } from "../../kernel/memory/arena";
+import * as machine from "../../kernel/machine";
+import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+
+const DESC_F_NEXT: u32 = 1;
+const DESC_F_WRITE: u32 = 2;
+const DESC_F_INDIRECT: u32 = 4;
+const AVAIL_F_NO_INTERRUPT: u32 = 1;
+const USED_F_NO_NOTIFY: u32 = 1;
+
+const DESC_BYTES: u32 = 16;
+const SLOT_SHIFT: u32 = 5;
+const SLOT_META: usize = 8;
+const SLOT_PACKET: usize = 16;
+const SLOT_COUNT: usize = 20;
+
+/** Segments of a packet that an indirect table has room for. */
+export const INDIRECT_MAX: u32 = 16;
+/** From this many segments on a table costs less than the descriptors that it saves. */
+const INDIRECT_FROM: u32 = 3;
+
+/** What a device did wrong with a ring. */
+export enum RingFault {
+  NONE,
+  /** The used index moved by more than what is outstanding. */
+  USED_INDEX,
+  /** A used id is beyond the ring. */
+  USED_ID,
+  /** A used id names a descriptor that is not the head of anything outstanding. */
+  USED_NOT_OUTSTANDING,
+}
+
+export class SplitRing {
+  readonly size: u32;
+  fault: RingFault = RingFault.NONE;
+  /** Descriptors that are free. */
+  free: u32 = 0;
+  /** Packets that the device has and has not returned. */
+  outstanding: u32 = 0;
+
+  private mask: u32;
+  private eventIdx: bool = false;
+  private indirect: bool = false;
+  private availIdx: u32 = 0;
+  private usedIdx: u32 = 0;
+  /** The avail index up to which `needsNotification` has looked. */
+  private notifiedIdx: u32 = 0;
+  private freeHead: u32 = 0;
+  private freeTail: u32 = 0;
+  private dma: u64 = 0;
+
+  private desc: usize;
+  private avail: usize;
+  private used: usize;
+  private slots: usize;
+  private freeIds: usize;
+  /** What we last wrote to the avail ring, 16 bits an entry. */
+  private availShadow: usize;
+  private tables: usize = 0;
+
+  /** A ring of `size` entries, a power of two. `chains`: packets may have several segments. */
+  constructor(size: u32, chains: bool) {
+    this.size = size;
+    this.mask = size - 1;
+    // virtio 1.4 §2.7.1: alignments 16, 2 and 4; a cache line each keeps the parts apart.
+    this.desc = allocate(size * DESC_BYTES, 4096);
+    this.avail = allocate(6 + 2 * size, 64);
+    this.used = allocate(6 + 8 * size, 64);
+    this.slots = allocate(size << SLOT_SHIFT, 64);
+    this.freeIds = allocate(size * 2, 64);
+    this.availShadow = allocate(size * 2, 64);
+    if (chains) this.tables = allocate(size * INDIRECT_MAX * DESC_BYTES, 64);
+    this.dma = machine.dmaBase();
+  }
+
+  /** Bytes of memory that a ring of `size` entries takes, rounding included. */
+  static bytes(size: u32, chains: bool): u32 {
+    const tables = chains ? size * INDIRECT_MAX * DESC_BYTES : 0;
+    return size * (DESC_BYTES + 2 + 8 + 32 + 2 + 2) + tables + 4096 + 6 * 64;
+  }
+
+  /** Empties the ring for a device that has just been reset, and sets the options agreed upon. */
+  reset(eventIdx: bool, indirect: bool): void {
+    this.eventIdx = eventIdx;
+    this.indirect = indirect && this.tables != 0;
+    this.fault = RingFault.NONE;
+    this.availIdx = 0;
+    this.usedIdx = 0;
+    this.notifiedIdx = 0;
+    this.freeHead = 0;
+    this.freeTail = this.size;
+    this.free = this.size;
+    this.outstanding = 0;
+    memory.fill(this.desc, 0, this.size * DESC_BYTES);
+    // virtio 1.4 §2.7.10.1: the used ring's flags are zero when the device gets it.
+    memory.fill(this.avail, 0, 6 + 2 * this.size);
+    memory.fill(this.used, 0, 6 + 8 * this.size);
+    memory.fill(this.slots, 0, this.size << SLOT_SHIFT);
+    for (let id: u32 = 0; id < this.size; id++) {
+      store<u16>(this.freeIds + 2 * id, id);
+      store<u16>(this.availShadow + 2 * id, 0);
+    }
+  }
+
+  /** Addresses of the three parts as the device sees them. */
+  descAddress(): u64 {
+    return this.dma + this.desc;
+  }
+
+  driverAddress(): u64 {
+    return this.dma + this.avail;
+  }
+
+  deviceAddress(): u64 {
+    return this.dma + this.used;
+  }
+
+  // ---- offering ------------------------------------------------------------------------------------
+
+  /**
+   * Offers the first `count` packets of a burst for the device to write, `bytes` bytes each. The
+   * caller has made sure that as many descriptors are free. Not seen before `publish`.
+   */
+  offerWritable(burst: Burst, count: u32, bytes: u32): void {
+    const meta = <u64>bytes | (<u64>DESC_F_WRITE << 32);
+    for (let i: u32 = 0; i < count; i++) {
+      const packet = burst.get(i);
+      this.offerOne(packet, this.dma + packet.buffer, meta);
+    }
+    this.free -= count;
+    this.outstanding += count;
+  }
+
+  /** Offers a packet of one segment for the device to read, net header included. */
+  @inline
+  offerReadable(packet: Packet): void {
+    this.offerOne(packet, this.dma + packet.buffer, <u64>(packet.length + NET_HEADER_BYTES));
+    this.free--;
+    this.outstanding++;
+  }
+
+  /** One descriptor and its avail entry, where they do not hold these values already. */
+  @inline
+  private offerOne(packet: Packet, address: u64, meta: u64): void {
+    const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+    this.freeHead++;
+    this.describe(id, address, meta);
+    const slot = this.slots + (id << SLOT_SHIFT);
+    store<usize>(slot, changetype<usize>(packet), SLOT_PACKET);
+    store<u32>(slot, 1, SLOT_COUNT);
+    this.enqueue(id);
+  }
+
+  @inline
+  private describe(id: u32, address: u64, meta: u64): void {
+    const slot = this.slots + (id << SLOT_SHIFT);
+    if (load<u64>(slot) == address && load<u64>(slot, SLOT_META) == meta) return;
+    const desc = this.desc + (id << 4);
+    store<u64>(slot, address);
+    store<u64>(slot, meta, SLOT_META);
+    store<u64>(desc, address);
+    store<u64>(desc, meta, 8);
+  }
+
+  @inline
+  private enqueue(id: u32): void {
+    const entry = (this.availIdx & this.mask) << 1;
+    this.availIdx++;
+    if (load<u16>(this.availShadow + entry) == id) return;
+    store<u16>(this.availShadow + entry, id);
+    store<u16>(this.avail + entry, id, 4);
+  }
+
+  /** Descriptors that a packet of `segments` segments takes; 0: it cannot be sent at all. */
+  descriptorsFor(segments: u32): u32 {
+    if (this.indirect && segments >= INDIRECT_FROM && segments <= INDIRECT_MAX) return 1;
+    return segments <= INDIRECT_MAX && segments <= this.size ? segments : 0;
+  }
+
+  /** Offers a packet of several segments to read: an indirect table where it pays, or a chain. */
+  offerChain(packet: Packet, segments: u32): void {
+    if (this.descriptorsFor(segments) == 1) this.offerTable(packet, segments);
+    else this.offerLinked(packet, segments);
+    this.outstanding++;
+  }
+
+  /** virtio 1.4 §2.7.5.3.1: a table is not linked on, and its entries are no tables. */
+  private offerTable(packet: Packet, segments: u32): void {
+    const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+    const table = this.tables + id * (INDIRECT_MAX * DESC_BYTES);
+    let segment: Packet | null = packet;
+    for (let i: u32 = 0; i < segments && segment != null; i++) {
+      const last = i + 1 == segments;
+      const entry = table + (i << 4);
+      const flags = last ? 0 : <u64>DESC_F_NEXT | (<u64>(i + 1) << 16);
+      store<u64>(entry, this.dma + segment.buffer);
+      store<u64>(entry, <u64>segmentBytes(segment, i) | (flags << 32), 8);
+      segment = segment.next;
+    }
+    const bytes = segments * DESC_BYTES;
+    this.offerOne(packet, this.dma + table, <u64>bytes | (<u64>DESC_F_INDIRECT << 32));
+    this.free--;
+  }
+
+  private offerLinked(packet: Packet, segments: u32): void {
+    const head = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+    let segment: Packet | null = packet;
+    for (let i: u32 = 0; i < segments && segment != null; i++) {
+      const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+      this.freeHead++;
+      const next = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+      const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | (<u64>next << 16);
+      this.describe(id, this.dma + segment.buffer, <u64>segmentBytes(segment, i) | (flags << 32));
+      segment = segment.next;
+    }
+    const slot = this.slots + (head << SLOT_SHIFT);
+    store<usize>(slot, changetype<usize>(packet), SLOT_PACKET);
+    store<u32>(slot, segments, SLOT_COUNT);
+    this.free -= segments;
+    this.enqueue(head);
+  }
+
+  /** Makes everything offered visible to the device, in one store. */
+  @inline
+  publish(): void {
+    // virtio 1.4 §2.7.13.3.1: descriptors and entries before the index.
+    machine.release();
+    machine.sharedWrite16(this.avail + 2, this.availIdx);
+  }
+
+  /** Whether the device wants a notification for what was published since the last call. */
+  needsNotification(): bool {
+    // virtio 1.4 §2.7.13.4.1: the index before the suppression words.
+    machine.fullBarrier();
+    const old = this.notifiedIdx;
+    const current = this.availIdx;
+    this.notifiedIdx = current;
+    // virtio 1.4 §2.7.10.1: one of the two words counts, never both.
+    if (!this.eventIdx) return !(machine.sharedRead16(this.used) & USED_F_NO_NOTIFY);
+    const event = machine.sharedRead16(this.used + 4 + 8 * this.size);
+    return ((current - event - 1) & 0xffff) < ((current - old) & 0xffff);
+  }
+
+  // ---- taking back -----------------------------------------------------------------------------------
+
+  /**
+   * Appends up to `max` packets that the device has finished with, and puts the used length into
+   * their `total`. Answers how many. On a fault it answers what was sound before it, and `fault`
+   * says what happened.
+   */
+  take(burst: Burst, max: u32): u32 {
+    const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
+    if (ready == 0) return 0;
+    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
+    machine.acquire();
+    if (ready > this.outstanding) {
+      this.fault = RingFault.USED_INDEX;
+      return 0;
+    }
+    const count = min(min(ready, max), BURST_MAX - burst.count);
+    const mask = this.mask;
+    const slots = this.slots;
+    const entries = this.used + 4;
+    const freeIds = this.freeIds;
+    let position = this.usedIdx;
+    let tail = this.freeTail;
+    let taken: u32 = 0;
+    for (; taken < count; taken++) {
+      const element = machine.sharedRead64(entries + ((position & mask) << 3));
+      const id = <u32>element;
+      if (id > mask) {
+        this.fault = RingFault.USED_ID;
+        break;
+      }
+      const slot = slots + (id << SLOT_SHIFT);
+      const packet = changetype<Packet>(load<usize>(slot, SLOT_PACKET));
+      if (changetype<usize>(packet) == 0) {
+        this.fault = RingFault.USED_NOT_OUTSTANDING;
+        break;
+      }
+      store<usize>(slot, 0, SLOT_PACKET);
+      position++;
+      packet.total = <u32>(element >> 32);
+      burst.push(packet);
+      store<u16>(freeIds + ((tail & mask) << 1), id);
+      tail++;
+      if (load<u32>(slot, SLOT_COUNT) != 1) tail = this.freeRest(slot, tail);
+    }
+    this.free += tail - this.freeTail;
+    this.outstanding -= taken;
+    this.usedIdx = position;
+    this.freeTail = tail;
+    return taken;
+  }
+
+  /** Frees the other descriptors of a chain; links are taken from the slots, not from desc. */
+  private freeRest(head: usize, tail: u32): u32 {
+    const count = load<u32>(head, SLOT_COUNT);
+    let slot = head;
+    for (let i: u32 = 1; i < count; i++) {
+      const id = <u32>(load<u64>(slot, SLOT_META) >> 48);
+      store<u16>(this.freeIds + ((tail & this.mask) << 1), id);
+      tail++;
+      slot = this.slots + (id << SLOT_SHIFT);
+    }
+    return tail;
+  }
+
+  // ---- interrupts --------------------------------------------------------------------------------------
+
+  /**
+   * Asks for an interrupt when the device has used `ahead` more packets than were taken so far
+   * (at least 1; more than 1 only with event_idx), and looks again: true means that as many are
+   * there already and that there may be no interrupt.
+   */
+  enableInterrupts(ahead: u32): bool {
+    // virtio 1.4 §2.7.7.1: with event_idx the flags stay 0.
+    if (this.eventIdx) {
+      machine.sharedWrite16(this.avail + 4 + 2 * this.size, this.usedIdx + ahead - 1);
+    } else {
+      machine.sharedWrite16(this.avail, 0);
+    }
+    // The request must be visible before the look, or both sides could miss each other.
+    machine.fullBarrier();
+    const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
+    return ready >= (this.eventIdx ? ahead : 1);
+  }
+
+  /** Asks for no interrupts: a hint, an interrupt may come all the same. */
+  @inline
+  disableInterrupts(): void {
+    // With event_idx the event index just stays behind, and passes once in 65,536 packets.
+    if (!this.eventIdx) machine.sharedWrite16(this.avail, AVAIL_F_NO_INTERRUPT);
+  }
+}
+
+/** The net header lies in front of the first segment only. */
+@inline
+function segmentBytes(segment: Packet, index: u32): u32 {
+  return segment.length + (index == 0 ? NET_HEADER_BYTES : 0);
+}

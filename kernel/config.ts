@@ -1,0 +1,444 @@
+/**
+ * The command line: key=value words as DESIGN.md, section 6, lists them. main.ts calls parse()
+ * first of all; everybody else reads the results. Nothing is ignored in silence: a word that is
+ * wrong ends the run with an `error` event that names it, a key that the chosen app has no use
+ * for is a `warning`.
+ */
+import * as machine from "./machine";
+import * as events from "./events";
+import * as address from "./net/address";
+
+export enum App {
+  Echo,
+  Sink,
+  Source,
+  Forward,
+  Idle,
+}
+
+export enum Ring {
+  Auto,
+  Split,
+  Packed,
+}
+
+export enum Mode {
+  Adaptive,
+  Poll,
+  Irq,
+}
+
+/** How a NIC comes to its IPv4 address. */
+export enum Addressing {
+  None,
+  Static,
+  Dhcp,
+}
+
+/** What the command line says of one NIC's addresses; all in network order. */
+@unmanaged
+export class NicConfig {
+  addressing: Addressing;
+  /** 0 unless static. */
+  ip: u32;
+  prefix: u32;
+  /** 0 when none was given. With DHCP, it goes before the router that the server names. */
+  gateway: u32;
+}
+
+/** How many NICs can be given addresses: ip, ip1, ip2, ip3. */
+export const NICS_MAX: u32 = 4;
+
+const LINE_BYTES: u32 = 2048;
+const FEATURES_MAX: u32 = 64;
+const SIZE_MIN: u64 = 60;
+const SIZE_MAX: u64 = 9014;
+const QUEUES_MAX: u64 = 32768;
+
+export let app: App = App.Echo;
+export let ring: Ring = Ring.Auto;
+export let mode: Mode = Mode.Adaptive;
+/** Queue pairs at most; 0 means as many as there are vCPUs and the device offers. */
+export let queues: u32 = 0;
+/** The source's frames: bytes without FCS, how many (0: no limit), and how many in a burst. */
+export let size: u32 = 60;
+export let count: u64 = 0;
+export let burst: u32 = 64;
+/** Where the source sends. `dst` points to six bytes, broadcast when hasDst is false. */
+export let hasDst: bool = false;
+export const dst: usize = memory.data<u8>([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+export let hasDstIp: bool = false;
+export let dstIp: u32 = address.LIMITED_BROADCAST;
+export let dstPort: u32 = 9;
+/** Seconds; 0 means no limit, and no `stats` events unasked. */
+export let duration: u32 = 0;
+export let stats: u32 = 0;
+
+/** The keys. One that can be given per NIC stands here once. */
+enum Key {
+  App,
+  Ip,
+  Gw,
+  Queues,
+  Ring,
+  Features,
+  Mode,
+  Size,
+  Count,
+  Burst,
+  Dst,
+  DstIp,
+  DstPort,
+  Duration,
+  Stats,
+  Log,
+  Unknown,
+}
+
+const KEYS: StaticArray<string> = [
+  "app",
+  "ip",
+  "gw",
+  "queues",
+  "ring",
+  "features",
+  "mode",
+  "size",
+  "count",
+  "burst",
+  "dst",
+  "dstip",
+  "dstport",
+  "duration",
+  "stats",
+  "log",
+];
+const APPS: StaticArray<string> = ["echo", "sink", "source", "forward", "idle"];
+const RINGS: StaticArray<string> = ["auto", "split", "packed"];
+const MODES: StaticArray<string> = ["adaptive", "poll", "irq"];
+const LOGS: StaticArray<string> = ["info", "debug", "quiet"];
+
+const line: usize = memory.data(2048);
+const nics: usize = memory.data(64);
+/** The names of `features=` without their minus: pointer and length of each. */
+const leftOut: usize = memory.data(512);
+let leftOutNames: u32 = 0;
+/** Where the values of ip, gw and dstip stand, for errors that show only once all are known. */
+const seenAt: usize = memory.data(512);
+/** A bit per key and NIC: 1 << (key + 16 * nic). */
+let seen: u64 = 0;
+/** What parseNumber read. */
+let number: u64 = 0;
+
+// ---- results -----------------------------------------------------------------------------------
+
+export function nic(index: u32): NicConfig {
+  return changetype<NicConfig>(nics + min(index, NICS_MAX - 1) * offsetof<NicConfig>());
+}
+
+/** How many NICs the command line speaks of: one more than the highest number in ipN= or gwN=. */
+export function nicsNamed(): u32 {
+  const perNic: u64 = (1 << Key.Ip) | (1 << Key.Gw);
+  for (let i = NICS_MAX - 1; i > 0; i--) if (((seen >> (i << 4)) & perNic) != 0) return i + 1;
+  return 1;
+}
+
+export function appName(): string {
+  return APPS[app];
+}
+
+export function modeName(): string {
+  return MODES[mode];
+}
+
+/** How many names `features=` leaves out. */
+export function leftOutCount(): u32 {
+  return leftOutNames;
+}
+
+/** Whether the `index`th of them is `name`. */
+export function leftOutIs(index: u32, name: string): bool {
+  const entry = leftOut + (index << 3);
+  return isText(load<u32>(entry), load<u32>(entry, 4), name);
+}
+
+export function isFeatureLeftOut(name: string): bool {
+  for (let i: u32 = 0; i < leftOutNames; i++) if (leftOutIs(i, name)) return true;
+  return false;
+}
+
+/** Emits the `error` event for the `index`th name, which the driver's table does not have. */
+export function rejectLeftOut(index: u32): void {
+  const entry = leftOut + (index << 3);
+  const start = load<u32>(entry) - 1;
+  reject("features", 0, start, load<u32>(entry, 4) + 1, "is not a feature of this driver");
+}
+
+// ---- parsing -----------------------------------------------------------------------------------
+
+function isText(pointer: usize, length: u32, text: string): bool {
+  if (length != <u32>text.length) return false;
+  for (let i: u32 = 0; i < length; i++) {
+    if (<i32>load<u8>(pointer + i) != text.charCodeAt(i)) return false;
+  }
+  return true;
+}
+
+/** The `error` event: key: "value" and what is wrong with it. */
+function reject(key: string, nic: u32, value: usize, length: u32, wrong: string): void {
+  events.begin("error");
+  events.beginText("message");
+  events.textPart(key);
+  if (nic > 0) events.textPartNum(nic);
+  events.textPart(': "');
+  events.textPartBytes(value, length);
+  events.textPart('" ');
+  events.textPart(wrong);
+  events.endText();
+  events.end();
+}
+
+function rejectWord(word: usize, length: u32, wrong: string): bool {
+  events.begin("error");
+  events.beginText("message");
+  events.textPart('"');
+  events.textPartBytes(word, length);
+  events.textPart('" ');
+  events.textPart(wrong);
+  events.endText();
+  events.end();
+  return false;
+}
+
+/** A decimal number from `low` to `high`, into `number`. */
+function parseNumber(value: usize, length: u32, low: u64, high: u64): bool {
+  let total: u64 = 0;
+  for (let i: u32 = 0; i < length; i++) {
+    const digit = <u64>load<u8>(value + i) - 0x30;
+    if (digit > 9 || total > (high - min(digit, high)) / 10) return false;
+    total = total * 10 + digit;
+  }
+  number = total;
+  return length > 0 && total >= low && total <= high;
+}
+
+/** The index of the name in `names`, or -1. */
+function parseName(value: usize, length: u32, names: StaticArray<string>): i32 {
+  for (let i = 0; i < names.length; i++) if (isText(value, length, names[i])) return i;
+  return -1;
+}
+
+function parseIp(to: NicConfig, value: usize, length: u32): bool {
+  if (isText(value, length, "dhcp")) {
+    to.addressing = Addressing.Dhcp;
+    return true;
+  }
+  let slash: u32 = 0;
+  while (slash < length && load<u8>(value + slash) != 0x2f) slash++;
+  if (slash >= length) return false;
+  const ip = address.parseIpv4(value, slash);
+  if (ip < 0 || !parseNumber(value + slash + 1, length - slash - 1, 0, 32)) return false;
+  to.addressing = Addressing.Static;
+  to.ip = <u32>ip;
+  to.prefix = <u32>number;
+  return address.isHost(to.ip, to.prefix);
+}
+
+/** -name,-name into `leftOut`. */
+function parseFeatures(value: usize, length: u32): bool {
+  let start: u32 = 0;
+  for (let i: u32 = 0; i <= length; i++) {
+    const c: u32 = i < length ? load<u8>(value + i) : 0x2c;
+    if (c == 0x2c) {
+      if (i < start + 2 || leftOutNames == FEATURES_MAX) return false;
+      const entry = leftOut + (leftOutNames++ << 3);
+      store<u32>(entry, <u32>(value + start + 1));
+      store<u32>(entry, i - start - 1, 4);
+      start = i + 1;
+    } else if (i == start) {
+      if (c != 0x2d) return false;
+    } else if (c != 0x5f && c - 0x30 > 9 && c - 0x61 > 25) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Takes one value in. Answers null, or what is wrong with it. */
+function applyNic(key: Key, to: NicConfig, value: usize, length: u32): string | null {
+  if (key == Key.Ip) {
+    return parseIp(to, value, length) ? null : "is not dhcp or a.b.c.d/len";
+  }
+  const gateway = address.parseIpv4(value, length);
+  if (gateway < 0 || !address.isUnicast(<u32>gateway)) return "is not a host's a.b.c.d";
+  to.gateway = <u32>gateway;
+  return null;
+}
+
+function applyChoice(key: Key, value: usize, length: u32): string | null {
+  if (key == Key.App) {
+    const choice = parseName(value, length, APPS);
+    if (choice < 0) return "is not echo, sink, source, forward or idle";
+    app = <App>choice;
+  } else if (key == Key.Ring) {
+    const choice = parseName(value, length, RINGS);
+    if (choice < 0) return "is not auto, split or packed";
+    ring = <Ring>choice;
+  } else if (key == Key.Mode) {
+    const choice = parseName(value, length, MODES);
+    if (choice < 0) return "is not adaptive, poll or irq";
+    mode = <Mode>choice;
+  } else if (key == Key.Log) {
+    const choice = parseName(value, length, LOGS);
+    if (choice < 0) return "is not info, debug or quiet";
+    events.setLogLevel(<events.LogLevel>choice);
+  } else if (key == Key.Features) {
+    if (!parseFeatures(value, length)) return "is not -name or -name,-name,... of at most 64 names";
+  } else {
+    if (isText(value, length, "max")) return null;
+    if (!parseNumber(value, length, 1, QUEUES_MAX)) return "is not max or from 1 to 32768";
+    queues = <u32>number;
+  }
+  return null;
+}
+
+function applyNumber(key: Key, value: usize, length: u32): string | null {
+  if (key == Key.Size) {
+    if (!parseNumber(value, length, SIZE_MIN, SIZE_MAX)) return "is not from 60 to 9014 bytes";
+    size = <u32>number;
+  } else if (key == Key.Count) {
+    if (!parseNumber(value, length, 0, u64.MAX_VALUE)) return "is not a number of frames";
+    count = number;
+  } else if (key == Key.Burst) {
+    if (!parseNumber(value, length, 1, 64)) return "is not from 1 to 64";
+    burst = <u32>number;
+  } else if (key == Key.DstPort) {
+    if (!parseNumber(value, length, 1, 65535)) return "is not from 1 to 65535";
+    dstPort = <u32>number;
+  } else {
+    if (!parseNumber(value, length, 0, u32.MAX_VALUE)) return "is not a number of seconds";
+    if (key == Key.Duration) duration = <u32>number;
+    else stats = <u32>number;
+  }
+  return null;
+}
+
+function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | null {
+  if (length == 0) return "is empty";
+  switch (key) {
+    case Key.Ip:
+    case Key.Gw:
+      return applyNic(key, nic(nicIndex), value, length);
+    case Key.Dst:
+      hasDst = address.parseMac(value, length, dst);
+      return hasDst ? null : "is not xx:xx:xx:xx:xx:xx";
+    case Key.DstIp: {
+      const parsed = address.parseIpv4(value, length);
+      hasDstIp = parsed > 0;
+      dstIp = <u32>parsed;
+      return hasDstIp ? null : "is not a.b.c.d";
+    }
+    case Key.App:
+    case Key.Ring:
+    case Key.Mode:
+    case Key.Log:
+    case Key.Features:
+    case Key.Queues:
+      return applyChoice(key, value, length);
+    default:
+      return applyNumber(key, value, length);
+  }
+}
+
+function parseWord(word: usize, length: u32): bool {
+  let equals: u32 = 0;
+  while (equals < length && load<u8>(word + equals) != 0x3d) equals++;
+  if (equals == length) return rejectWord(word, length, "is not key=value");
+
+  // ip1, gw1 and so on belong to the NIC of that number; NIC 0 is written without one.
+  let nicIndex: u32 = 0;
+  let key = parseName(word, equals, KEYS);
+  if (key < 0 && equals == 3) {
+    nicIndex = <u32>load<u8>(word, 2) - 0x30;
+    key = nicIndex - 1 < NICS_MAX - 1 ? parseName(word, 2, KEYS) : -1;
+    if (key != Key.Ip && key != Key.Gw) key = -1;
+  }
+  if (key < 0) return rejectWord(word, equals, "is not a key that vireo knows");
+  const bit: u32 = <u32>key + (nicIndex << 4);
+  if (((seen >> bit) & 1) != 0) return rejectWord(word, length, "repeats a key");
+  seen |= (<u64>1) << bit;
+
+  const value = word + equals + 1;
+  store<u32>(seenAt + (bit << 3), <u32>value);
+  store<u32>(seenAt + (bit << 3), length - equals - 1, 4);
+  const wrong = apply(key, nicIndex, value, length - equals - 1);
+  if (wrong == null) return true;
+  reject(KEYS[key], nicIndex, value, length - equals - 1, wrong);
+  return false;
+}
+
+// ---- what depends on several words -------------------------------------------------------------
+
+function wasSeen(key: Key, nicIndex: u32): bool {
+  return ((seen >> (<u64>key + (nicIndex << 4))) & 1) != 0;
+}
+
+function rejectSeen(key: Key, nicIndex: u32, wrong: string): bool {
+  const at = seenAt + ((<u32>key + (nicIndex << 4)) << 3);
+  reject(KEYS[key], nicIndex, load<u32>(at), load<u32>(at, 4), wrong);
+  return false;
+}
+
+/** A gateway must be a neighbour, and an address must be asked with an address. */
+function checkTogether(): bool {
+  for (let i: u32 = 0; i < NICS_MAX; i++) {
+    const c = nic(i);
+    // Without ip=, echo needs an address to answer for; the others work without one.
+    if (!wasSeen(Key.Ip, i) && app == App.Echo) c.addressing = Addressing.Dhcp;
+    if (c.gateway == 0) continue;
+    if (c.addressing == Addressing.None) return rejectSeen(Key.Gw, i, "needs an address in ip=");
+    if (c.addressing != Addressing.Static) continue;
+    if (((c.gateway ^ c.ip) & address.maskOf(c.prefix)) != 0 || c.gateway == c.ip) {
+      return rejectSeen(Key.Gw, i, "is not another host in the network of ip=");
+    }
+  }
+  const asksArp = app == App.Source && hasDstIp && !hasDst;
+  if (asksArp && nic(0).addressing == Addressing.None) {
+    return rejectSeen(Key.DstIp, 0, "needs an address in ip= to ask its MAC from, or dst=");
+  }
+  return true;
+}
+
+/** Warns of keys that the app has no use for. */
+function warnUnused(): void {
+  for (let key: Key = Key.Size; key <= Key.Duration; key++) {
+    const used = app == App.Source || (app == App.Sink && key == Key.Duration);
+    if (used || !wasSeen(key, 0)) continue;
+    events.begin("warning");
+    events.beginText("message");
+    events.textPart(KEYS[key]);
+    events.textPart(" has no effect with app=");
+    events.textPart(appName());
+    events.endText();
+    events.end();
+  }
+}
+
+/** Reads the command line. False after an `error` event; the caller then ends the run. */
+export function parse(): bool {
+  const length = machine.commandLine(line, LINE_BYTES);
+  if (length > LINE_BYTES) {
+    events.error("the command line is longer than 2048 bytes");
+    return false;
+  }
+  let start: u32 = 0;
+  for (let i: u32 = 0; i <= length; i++) {
+    const c: u32 = i < length ? load<u8>(line + i) : 0x20;
+    if (c != 0x20 && c != 0x09 && c != 0x0a && c != 0x0d && c != 0) continue;
+    if (i > start && !parseWord(line + start, i - start)) return false;
+    start = i + 1;
+  }
+  if (!checkTogether()) return false;
+  warnUnused();
+  return true;
+}

@@ -1,0 +1,182 @@
+/**
+ * ARP for IPv4 over Ethernet, RFC 826: answers for our address, announces it (RFC 5227 2.3), and
+ * asks for the one next hop that the source app sends to. Made and called by the stack.
+ *
+ *   0 hardware type | 2 protocol type | 4 hlen | 5 plen | 6 operation
+ *   8 sender MAC | 14 sender IPv4 | 18 target MAC | 24 target IPv4 | 28
+ */
+import { NEVER, deadlineIn } from "../time";
+import { Packet } from "../../drivers/net/packet";
+import { allocate } from "../memory/arena";
+import * as events from "../events";
+import { copyMac, isGroupMac, isZeroMac } from "./address";
+import { loadBE16, storeBE16 } from "./bytes";
+import { DropReason } from "./drops";
+import { BROADCAST_MAC, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4 } from "./ethernet";
+import { Interface, RESEND_US } from "./interface";
+import * as ethernet from "./ethernet";
+
+const ARP_BYTES: u32 = 28;
+const HARDWARE_ETHERNET: u32 = 1;
+const REQUEST: u32 = 1;
+const REPLY: u32 = 2;
+
+/** RFC 5227 1.1: ANNOUNCE_NUM and ANNOUNCE_INTERVAL. */
+const ANNOUNCEMENTS: u32 = 2;
+const ANNOUNCE_US: u64 = 2_000_000;
+
+/** RFC 1122 2.3.2.1: one request a second at most; then ever rarer, to one in 16 s. */
+const ASK_US: u64 = 1_000_000;
+const BACK_OFF_MAX: u32 = 4;
+/** After so many requests without an answer there is a warning. */
+const ASKS_BEFORE_WARNING: u32 = 3;
+
+export class Arp {
+  /** When poll() has something to do. */
+  deadline: u64 = NEVER;
+  /** The next hop's six bytes, valid when known. */
+  readonly mac: usize = allocate(8);
+  known: bool = false;
+
+  private target: u32 = 0;
+  private asks: u32 = 0;
+  private askAt: u64 = NEVER;
+  private announcements: u32 = 0;
+  private announceAt: u64 = NEVER;
+  private conflictSeen: bool = false;
+
+  constructor(readonly net: Interface) {}
+
+  /** Asks, until it is known, for the MAC of `address`, a neighbour. */
+  resolve(address: u32): void {
+    this.target = address;
+    this.known = false;
+    this.asks = 0;
+    this.askAt = 0;
+    this.deadline = 0;
+  }
+
+  /** Tells the network whose our address is: when it became ours, and when the link moved. */
+  announce(): void {
+    this.conflictSeen = false;
+    this.announcements = ANNOUNCEMENTS;
+    this.announceAt = 0;
+    this.deadline = 0;
+  }
+
+  /** Our address is gone: nothing more to say of it. */
+  silence(): void {
+    this.announceAt = NEVER;
+  }
+
+  poll(now: u64): void {
+    if (now >= this.announceAt) this.sendAnnouncement();
+    if (now >= this.askAt) this.ask();
+    this.deadline = min(this.announceAt, this.askAt);
+  }
+
+  private sendAnnouncement(): void {
+    if (!this.sendRequest(this.net.ip)) {
+      this.announceAt = deadlineIn(RESEND_US);
+      return;
+    }
+    this.announcements--;
+    this.announceAt = this.announcements > 0 ? deadlineIn(ANNOUNCE_US) : NEVER;
+  }
+
+  private ask(): void {
+    if (!this.sendRequest(this.target)) {
+      this.askAt = deadlineIn(RESEND_US);
+      return;
+    }
+    this.askAt = deadlineIn(ASK_US << min(this.asks, BACK_OFF_MAX));
+    if (++this.asks != ASKS_BEFORE_WARNING + 1) return;
+    events.begin("warning");
+    events.text("message", "nobody answers ARP for the next hop; still asking");
+    events.num("nic", this.net.device.index);
+    events.ip("ip", this.target);
+    events.end();
+  }
+
+  private sendRequest(target: u32): bool {
+    const net = this.net;
+    const packet = net.newPacket(ETHERNET_BYTES + ARP_BYTES);
+    if (packet == null) return false;
+    const frame = packet.data;
+    ethernet.write(frame, BROADCAST_MAC, net.device.mac, ETHERTYPE_ARP);
+    const arp = frame + ETHERNET_BYTES;
+    storeBE16(arp, HARDWARE_ETHERNET);
+    storeBE16(arp + 2, ETHERTYPE_IPV4);
+    store<u8>(arp, 6, 4);
+    store<u8>(arp, 4, 5);
+    storeBE16(arp + 6, REQUEST);
+    copyMac(arp + 8, net.device.mac);
+    store<u32>(arp, net.ip, 14);
+    memory.fill(arp + 18, 0, 6);
+    store<u32>(arp, target, 24);
+    return net.send(packet);
+  }
+
+  /** Takes in what a neighbour says; turns a question for us into its answer. True: to be sent. */
+  receive(packet: Packet): bool {
+    const net = this.net;
+    if (packet.total < ETHERNET_BYTES + ARP_BYTES) return net.drops.count(DropReason.Arp);
+    if (packet.length < ETHERNET_BYTES + ARP_BYTES) return net.drops.count(DropReason.Truncated);
+    const arp = packet.data + ETHERNET_BYTES;
+    if (!isWellFormed(arp)) return net.drops.count(DropReason.Arp);
+
+    const sender = load<u32>(arp, 14);
+    if (sender == net.ip && sender != 0) return this.reportConflict(arp);
+    const learned = this.learn(sender, arp + 8);
+    const forUs = load<u32>(arp, 24) == net.ip && net.ip != 0;
+    if (!forUs || loadBE16(arp + 6) != REQUEST) {
+      if (!learned) return net.drops.count(DropReason.Arp);
+      net.drops.accepted++;
+      return false;
+    }
+    storeBE16(arp + 6, REPLY);
+    copyMac(arp + 18, arp + 8);
+    store<u32>(arp, sender, 24);
+    copyMac(arp + 8, net.device.mac);
+    store<u32>(arp, net.ip, 14);
+    copyMac(packet.data, arp + 18);
+    copyMac(packet.data + 6, net.device.mac);
+    net.drops.accepted++;
+    return true;
+  }
+
+  private learn(sender: u32, mac: usize): bool {
+    if (this.target == 0 || sender != this.target) return false;
+    copyMac(this.mac, mac);
+    this.known = true;
+    this.askAt = NEVER;
+    return true;
+  }
+
+  /** Somebody else has our address. Said once: a peer does not fill the console. */
+  private reportConflict(arp: usize): bool {
+    if (!this.conflictSeen) {
+      this.conflictSeen = true;
+      events.begin("warning");
+      events.text("message", "another host uses our IPv4 address");
+      events.num("nic", this.net.device.index);
+      events.ip("ip", this.net.ip);
+      events.mac("mac", arp + 8);
+      events.end();
+    }
+    return this.net.drops.count(DropReason.Arp);
+  }
+}
+
+function isWellFormed(arp: usize): bool {
+  const operation = loadBE16(arp + 6);
+  return (
+    loadBE16(arp) == HARDWARE_ETHERNET &&
+    loadBE16(arp + 2) == ETHERTYPE_IPV4 &&
+    load<u8>(arp, 4) == 6 &&
+    load<u8>(arp, 5) == 4 &&
+    (operation == REQUEST || operation == REPLY) &&
+    !isGroupMac(arp + 8) &&
+    !isZeroMac(arp + 8)
+  );
+}

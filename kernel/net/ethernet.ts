@@ -1,0 +1,53 @@
+/**
+ * Ethernet II frames, without the FCS. Called by the stack for every frame.
+ *
+ *   0             6          12          14
+ *   | destination | source   | ethertype | ...
+ */
+import { Packet } from "../../drivers/net/packet";
+import { copyMac, equalMac, isGroupMac } from "./address";
+import { loadBE16, storeBE16 } from "./bytes";
+import { DropReason } from "./drops";
+import { Interface } from "./interface";
+
+export const ETHERNET_BYTES: u32 = 14;
+export const ETHERTYPE_IPV4: u32 = 0x0800;
+export const ETHERTYPE_ARP: u32 = 0x0806;
+
+/** The broadcast address. */
+export const BROADCAST_MAC: usize = memory.data<u8>([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+
+export function isBroadcastMac(mac: usize): bool {
+  return load<u32>(mac) == 0xffffffff && load<u16>(mac, 4) == 0xffff;
+}
+
+/** The ethertype of a frame that is for us and well-formed; 0 for one that was dropped. */
+export function accept(net: Interface, packet: Packet): u32 {
+  const drops = net.drops;
+  if (packet.total < ETHERNET_BYTES) return <u32>drops.count(DropReason.TooShort);
+  if (packet.total > net.device.mtu + ETHERNET_BYTES) return <u32>drops.count(DropReason.TooLong);
+  if (packet.length < ETHERNET_BYTES) return <u32>drops.count(DropReason.Truncated);
+  const frame = packet.data;
+  if (!equalMac(frame, net.device.mac) && !isBroadcastMac(frame)) {
+    return <u32>drops.count(DropReason.NotForUs);
+  }
+  if (isGroupMac(frame + 6)) return <u32>drops.count(DropReason.Source);
+  return loadBE16(frame + 12);
+}
+
+/** Whether the frame is ARP, from whomever to whomever. */
+export function isArp(packet: Packet): bool {
+  return packet.length >= ETHERNET_BYTES && loadBE16(packet.data + 12) == ETHERTYPE_ARP;
+}
+
+/** Turns a received header round. */
+export function answer(frame: usize, mac: usize): void {
+  copyMac(frame, frame + 6);
+  copyMac(frame + 6, mac);
+}
+
+export function write(frame: usize, destination: usize, source: usize, ethertype: u32): void {
+  copyMac(frame, destination);
+  copyMac(frame + 6, source);
+  storeBE16(frame + 12, ethertype);
+}

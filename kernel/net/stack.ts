@@ -1,0 +1,124 @@
+/**
+ * The network stack of one NIC: it answers ARP, ICMP echo and UDP echo in place, discards, and
+ * gets an address. main.ts makes one for each NIC and calls poll(); the apps hand received packets
+ * to receive(). One call, one packet, no copy: what it answers goes back out in the buffer that
+ * it came in.
+ */
+import { Addressing, NicConfig } from "../config";
+import { NEVER } from "../time";
+import { NetDevice } from "../../drivers/net/device";
+import { Packet } from "../../drivers/net/packet";
+import { QueuePair } from "../../drivers/net/queue-pair";
+import { Arp } from "./arp";
+import { Dhcp } from "./dhcp";
+import { DropReason, Drops } from "./drops";
+import { ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4 } from "./ethernet";
+import { Interface } from "./interface";
+import * as ethernet from "./ethernet";
+import * as icmp from "./icmp";
+import * as ipv4 from "./ipv4";
+import * as udp from "./udp";
+
+export class Stack {
+  readonly net: Interface;
+  readonly arp: Arp;
+  private readonly dhcp: Dhcp | null = null;
+
+  /** At boot only. `pair` is what answers and the stack's own packets go out on. */
+  constructor(device: NetDevice, pair: QueuePair, config: NicConfig) {
+    this.net = new Interface(device, pair);
+    this.arp = new Arp(this.net);
+    if (config.addressing == Addressing.Dhcp) {
+      this.dhcp = new Dhcp(this.net, this.arp, config.gateway);
+    } else if (config.addressing == Addressing.Static) {
+      this.net.setAddress(config.ip, config.prefix, config.gateway);
+      this.arp.announce();
+    }
+  }
+
+  /** Whether it has the address that it is meant to have; also true when none was asked for. */
+  get ready(): bool {
+    const dhcp = this.dhcp;
+    return dhcp == null || dhcp.bound;
+  }
+
+  /** Our address, its prefix and the router, in network order; 0 while there is none. */
+  get ip(): u32 {
+    return this.net.ip;
+  }
+
+  get prefix(): u32 {
+    return this.net.prefix;
+  }
+
+  get gateway(): u32 {
+    return this.net.gateway;
+  }
+
+  /** Whether it has an address now, or looks for one: then it needs to see received packets. */
+  get listens(): bool {
+    return this.net.ip != 0 || this.net.configuring;
+  }
+
+  get drops(): Drops {
+    return this.net.drops;
+  }
+
+  /**
+   * Tells the network again where we are: for main.ts, when the link came back or the device asks
+   * for it (virtio 1.4 §5.1.6.5.4).
+   */
+  announce(): void {
+    if (this.net.ip != 0) this.arp.announce();
+  }
+
+  /** Does what is due at time stamp `now`; answers when to call again at the latest. */
+  poll(now: u64): u64 {
+    let deadline = NEVER;
+    const dhcp = this.dhcp;
+    if (dhcp != null) {
+      dhcp.poll(now);
+      deadline = dhcp.deadline;
+    }
+    if (now >= this.arp.deadline) this.arp.poll(now);
+    return min(deadline, this.arp.deadline);
+  }
+
+  /**
+   * Takes in a received packet. True: it has become its answer and is to be sent. False: it is
+   * done with and to be released. Either way a counter in `drops` says what became of it.
+   */
+  receive(packet: Packet): bool {
+    const ethertype = ethernet.accept(this.net, packet);
+    if (ethertype == ETHERTYPE_IPV4) return this.receiveIpv4(packet);
+    if (ethertype == ETHERTYPE_ARP) return this.arp.receive(packet);
+    // 0 is also what accept() answers when it has counted the drop itself; no protocol has it.
+    if (ethertype != 0) this.net.drops.count(DropReason.Ethertype);
+    return false;
+  }
+
+  private receiveIpv4(packet: Packet): bool {
+    const protocol = ipv4.accept(this.net, packet);
+    if (protocol == ipv4.PROTOCOL_UDP) return this.receiveUdp(packet);
+    if (protocol == ipv4.PROTOCOL_ICMP) return icmp.receive(this.net, packet);
+    return false;
+  }
+
+  private receiveUdp(packet: Packet): bool {
+    const net = this.net;
+    const port = udp.accept(net, packet);
+    if (port == 0) return false;
+    const dhcp = this.dhcp;
+    if (port == udp.PORT_DHCP_CLIENT && dhcp != null) {
+      dhcp.receive(packet, ETHERNET_BYTES + ipv4.headerBytes + udp.UDP_BYTES, udp.dataBytes);
+      return false;
+    }
+    // While there is no address, what got this far came for DHCP.
+    if (net.ip == 0) return net.drops.count(DropReason.IpAddress);
+    if (port == udp.PORT_ECHO) return udp.echo(net, packet);
+    if (port != udp.PORT_DISCARD) return net.drops.count(DropReason.UdpPort);
+    net.drops.accepted++;
+    net.drops.discarded++;
+    return false;
+  }
+}
