@@ -1,6 +1,6 @@
 /**
  * What we need of ACPI 6.5: the CPUs and the I/O APIC (MADT, §5.2.12) and where PCI configuration
- * space is mapped (MCFG). Called once by main.ts on CPU 0. Tables are firmware's: every length is
+ * space is mapped (MCFG, or on microvm the method _CBA of the DSDT, §6.5.8). Called once by main.ts on CPU 0. Tables are firmware's: every length is
  * checked before it is used, and a table that does not hold together is passed over.
  */
 import * as machine from "./machine";
@@ -16,6 +16,7 @@ const ROOT_SIGNATURE_LOW: u32 = 0x20445352;
 const ROOT_SIGNATURE_HIGH: u32 = 0x20525450;
 const MADT: u32 = 0x43495041;
 const MCFG: u32 = 0x4746434d;
+const FADT: u32 = 0x50434146;
 
 /** Where firmware leaves the root pointer when the loader does not tell (§5.2.5.1). */
 const SEARCH_FIRST: u64 = 0xe0000;
@@ -111,12 +112,13 @@ function readTable(physical: u64): void {
   const header = machine.mapDevice(physical, HEADER_BYTES);
   if (header == 0) return;
   const signature = machine.mmioRead32(header - 1);
-  if (signature != MADT && signature != MCFG) return;
+  if (signature != MADT && signature != MCFG && signature != FADT) return;
   const table = mapTable(physical);
   if (table == 0) return;
   const bytes = machine.mmioRead32(table + 4);
   if (signature == MADT) readMadt(table, bytes);
-  else readMcfg(table, bytes);
+  else if (signature == MCFG) readMcfg(table, bytes);
+  else readFadt(table, bytes);
 }
 
 /** MADT: a header of 44 bytes, then entries that begin with their type and length. */
@@ -158,5 +160,34 @@ function readMcfg(table: u32, bytes: u32): void {
     const segment = machine.mmioRead16(table + at + 8);
     const firstBus = machine.mmioRead8(table + at + 10);
     if (segment == 0 && firstBus == 0) ecamBase = read64(table + at);
+  }
+}
+
+/** FADT (§5.2.9): only to find the DSDT, at offset 40. */
+function readFadt(table: u32, bytes: u32): void {
+  if (bytes < 44 || ecamBase != 0) return;
+  const dsdt = mapTable(<u64>machine.mmioRead32(table + 40));
+  if (dsdt != 0) findConfigBase(dsdt, machine.mmioRead32(dsdt + 4));
+}
+
+/** "_CBA", and the bytecodes of `Return (constant)`. */
+const CONFIG_BASE: u32 = 0x4142435f;
+const AML_RETURN: u32 = 0xa4;
+const AML_DWORD: u32 = 0x0c;
+const AML_QWORD: u32 = 0x0e;
+
+/**
+ * Where there is no MCFG, a host bridge names its ECAM region in a method that returns a constant:
+ * the name, a byte of flags, the return, the constant. Anything else takes an interpreter.
+ */
+function findConfigBase(dsdt: u32, bytes: u32): void {
+  for (let at = HEADER_BYTES; at + 15 <= bytes; at++) {
+    if (machine.mmioRead8(dsdt + at) != (CONFIG_BASE & 0xff)) continue;
+    if (machine.mmioRead32(dsdt + at) != CONFIG_BASE) continue;
+    if (machine.mmioRead8(dsdt + at + 5) != AML_RETURN) continue;
+    const kind = machine.mmioRead8(dsdt + at + 6);
+    if (kind == AML_DWORD) ecamBase = <u64>machine.mmioRead32(dsdt + at + 7);
+    else if (kind == AML_QWORD) ecamBase = read64(dsdt + at + 7);
+    if (ecamBase != 0) return;
   }
 }

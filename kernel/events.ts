@@ -244,12 +244,6 @@ export function textPartNum(value: u64): void {
 
 /** `value` in `width` hexadecimal digits, 1 to 16. */
 export function textPartHex(value: u64, width: u32): void {
-  if (truncated) return;
-  for (let i = width; i > 0; i--) putHexDigit(<u32>(value >> ((i - 1) << 2)) & 15);
-}
-
-/** `width` digits, 1 to 16. */
-export function textPartHex(value: u64, width: u32): void {
   if (!truncated) putHex(value, width);
 }
 

@@ -150,8 +150,8 @@ export class NetDevice {
     events.textPart(".");
     events.textPartNum(pci.bdf & 7);
     events.endText();
-    printHex("vendor", pci.vendor);
-    printHex("device", pci.device);
+    events.hex("vendor", pci.vendor, 4);
+    events.hex("device", pci.device, 4);
     events.beginArray("offered");
     for (let bit: u32 = 0; bit < 128; bit++) {
       const word = bit < 64 ? this.offered : offeredHigh;
@@ -329,10 +329,4 @@ function ringSize(offered: u32): u32 {
   if (offered == 0) return 0;
   // virtio 1.4 §4.1.4.3.2: only powers of two for split rings.
   return min((<u32>1) << (31 - clz(offered)), RING_SIZE_MAX);
-}
-
-function printHex(key: string, id: u32): void {
-  events.beginText(key);
-  events.textPartHex(id, 4);
-  events.endText();
 }
