@@ -37,6 +37,13 @@ int memcmp(const void *a, const void *b, size_t bytes) {
     return 0;
 }
 
+/* For __builtin_popcountll; not every CPU model has the instruction. */
+int __popcountdi2(uint64_t bits) {
+    int count = 0;
+    for (; bits != 0; bits &= bits - 1) count++;
+    return count;
+}
+
 /* ---- the call into ring 0: an invalid opcode at a place that traps.S knows --------------------- */
 
 __asm__(".text\n"
@@ -47,7 +54,15 @@ __asm__(".text\n"
 
 /* ---- console: COM1, one line at a time -------------------------------------------------------- */
 
+#define UART_INTERRUPT_ENABLE (PORT_COM1 + 1)
+#define UART_FIFO_CONTROL (PORT_COM1 + 2)
+#define UART_LINE_CONTROL (PORT_COM1 + 3)
+#define UART_MODEM_CONTROL (PORT_COM1 + 4)
 #define UART_LINE_STATUS (PORT_COM1 + 5)
+#define UART_RECEIVED_INTERRUPT 1
+#define UART_FIFO 1
+#define UART_8N1 3
+#define UART_READY_AND_INTERRUPT 0xb /* DTR, RTS, OUT2: the last lets interrupts out */
 #define UART_DATA_READY 1
 #define UART_TRANSMIT_EMPTY 0x20
 #define UART_SPINS_MAX 1000000
@@ -55,6 +70,13 @@ __asm__(".text\n"
 
 volatile uint32_t mailbox[MAILBOX_WORDS];
 static volatile uint32_t console_lock;
+
+static void console_open(void) {
+    port_write8(UART_LINE_CONTROL, UART_8N1);
+    port_write8(UART_FIFO_CONTROL, UART_FIFO);
+    port_write8(UART_MODEM_CONTROL, UART_READY_AND_INTERRUPT);
+    port_write8(UART_INTERRUPT_ENABLE, UART_RECEIVED_INTERRUPT);
+}
 
 static void console_byte(char byte) {
     /* Bounded: a console that nobody drains must not stop the driver. */
@@ -243,6 +265,9 @@ uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t pages) {
 /* A CPU's memory lives as long as the CPU; the generated code only wants the name. */
 void wasm_rt_free_memory(wasm_rt_memory_t *memory) { (void)memory; }
 
+/* Runs once; by default it would be a fifth of the code. */
+static void init_memories(w2c_vireo *instance) __attribute__((optimize("Os")));
+
 #include "vireo.wasm.c"
 
 _Static_assert(INSTANCE_OFFSET + sizeof(w2c_vireo) <= 4096, "the instance has outgrown its page");
@@ -259,6 +284,7 @@ static uint64_t ns_until(uint64_t deadline) {
 /* A CPU's whole life: instantiate the module over this CPU's memory, boot it, step and sleep. */
 _Noreturn void user_main(uint64_t cpu) {
     w2c_vireo *instance = (w2c_vireo *)(CPU_INSTANCE + INSTANCE_OFFSET);
+    if (cpu == 0) console_open();
     wasm2c_vireo_instantiate(instance, NULL);
     w2c_vireo_boot(instance);
     for (;;) {

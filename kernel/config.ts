@@ -7,6 +7,7 @@
 import * as machine from "./machine";
 import * as events from "./events";
 import * as address from "./net/address";
+import { find, isText, number, parseName, parseNumber } from "./text";
 
 export enum App {
   Echo,
@@ -127,8 +128,6 @@ let leftOutNames: u32 = 0;
 const seenAt: usize = memory.data(512);
 /** A bit per key and NIC: 1 << (key + 16 * nic). */
 let seen: u64 = 0;
-/** What parseNumber read. */
-let number: u64 = 0;
 
 // ---- results -----------------------------------------------------------------------------------
 
@@ -176,14 +175,6 @@ export function rejectLeftOut(index: u32): void {
 
 // ---- parsing -----------------------------------------------------------------------------------
 
-function isText(pointer: usize, length: u32, text: string): bool {
-  if (length != <u32>text.length) return false;
-  for (let i: u32 = 0; i < length; i++) {
-    if (<i32>load<u8>(pointer + i) != text.charCodeAt(i)) return false;
-  }
-  return true;
-}
-
 /** The `error` event: key: "value" and what is wrong with it. */
 function reject(key: string, nic: u32, value: usize, length: u32, wrong: string): void {
   events.begin("error");
@@ -210,32 +201,13 @@ function rejectWord(word: usize, length: u32, wrong: string): bool {
   return false;
 }
 
-/** A decimal number from `low` to `high`, into `number`. */
-function parseNumber(value: usize, length: u32, low: u64, high: u64): bool {
-  let total: u64 = 0;
-  for (let i: u32 = 0; i < length; i++) {
-    const digit = <u64>load<u8>(value + i) - 0x30;
-    if (digit > 9 || total > (high - min(digit, high)) / 10) return false;
-    total = total * 10 + digit;
-  }
-  number = total;
-  return length > 0 && total >= low && total <= high;
-}
-
-/** The index of the name in `names`, or -1. */
-function parseName(value: usize, length: u32, names: StaticArray<string>): i32 {
-  for (let i = 0; i < names.length; i++) if (isText(value, length, names[i])) return i;
-  return -1;
-}
-
 function parseIp(to: NicConfig, value: usize, length: u32): bool {
   if (isText(value, length, "dhcp")) {
     to.addressing = Addressing.Dhcp;
     return true;
   }
-  let slash: u32 = 0;
-  while (slash < length && load<u8>(value + slash) != 0x2f) slash++;
-  if (slash >= length) return false;
+  const slash = find(value, length, 0x2f);
+  if (slash == length) return false;
   const ip = address.parseIpv4(value, slash);
   if (ip < 0 || !parseNumber(value + slash + 1, length - slash - 1, 0, 32)) return false;
   to.addressing = Addressing.Static;
@@ -351,8 +323,7 @@ function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | nul
 }
 
 function parseWord(word: usize, length: u32): bool {
-  let equals: u32 = 0;
-  while (equals < length && load<u8>(word + equals) != 0x3d) equals++;
+  const equals = find(word, length, 0x3d);
   if (equals == length) return rejectWord(word, length, "is not key=value");
 
   // ip1, gw1 and so on belong to the NIC of that number; NIC 0 is written without one.

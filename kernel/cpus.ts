@@ -47,10 +47,10 @@ export function divideMemory(): bool {
 }
 
 /** Starts all other CPUs, one after the other. One that does not come up is a warning. */
-export function startOthers(logLevel: u32): void {
+export function startOthers(): void {
   machine.mailboxWrite(MAIL_CPUS, count());
   machine.mailboxWrite(MAIL_ARENA_PAGES, <u32>(arenaBytes >> 16));
-  machine.mailboxWrite(MAIL_LOG_LEVEL, logLevel);
+  machine.mailboxWrite(MAIL_LOG_LEVEL, events.logLevel());
   const end = machine.memoryEnd();
   for (let index: u32 = 1; index < count(); index++) {
     const block = (end & ~(BLOCK_BYTES - 1)) - <u64>index * BLOCK_BYTES;

@@ -50,6 +50,10 @@ let skipped: u32 = 0;
 /** Where the field that is being written began. */
 let fieldStart: usize = 0;
 
+export function logLevel(): LogLevel {
+  return level;
+}
+
 export function setLogLevel(value: LogLevel): void {
   level = value;
 }

@@ -21,6 +21,7 @@ const COMPILE = [
   "-fno-asynchronous-unwind-tables",
   "-fcf-protection=none",
   "-fno-tree-loop-distribute-patterns",
+  "-ffunction-sections",
   "-Iboot",
   `-I${BUILD}`,
 ];
@@ -83,7 +84,7 @@ function link(output: string, symbols: string): void {
   execFileSync(
     "ld",
     [
-      ...["-nostdlib", "-static", "-z", "max-page-size=4096", "-z", "noexecstack"],
+      ...["-nostdlib", "-static", "--gc-sections", "-z", "max-page-size=4096", "-z", "noexecstack"],
       ...["--build-id=none", "--no-warn-rwx-segments", "-T", "image.ld", "-o", output],
       ...objects.map((name) => `${name}.o`),
     ],

@@ -27,7 +27,7 @@ const PACKET_BYTES: u32 = 32;
 /**
  * What the driver knows of a packet, in private memory.
  *
- *   0 buffer | 4 data | 8 length | 12 total | 16 next | 20 unused | 32
+ *   0 buffer | 4 data | 8 length | 12 total | 16 next | 20 mark | 24 unused | 32
  */
 @unmanaged
 export class Packet {
@@ -41,7 +41,8 @@ export class Packet {
   total: u32;
   /** The next segment of a merged packet, or null. */
   next: Packet | null;
-  unused0: u32;
+  /** For whoever has the packet; the driver leaves it alone. */
+  mark: u32;
   unused1: u32;
   unused2: u32;
 }

@@ -3,7 +3,7 @@
  * Apps and the network stack see only this. Made by device.ts.
  */
 import * as machine from "../../kernel/machine";
-import { SplitRing } from "../virtio/split-ring";
+import { RingFault, SplitRing } from "../virtio/split-ring";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
 import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";
@@ -120,6 +120,13 @@ export class QueuePair {
     return this.rx.isBroken() || this.tx.isBroken();
   }
 
+  /** What the device did wrong, for the event about it. */
+  faultMessage(): string {
+    if (this.rx.mergeFault) return "receive queue: num_buffers is more than the ring holds";
+    if (this.rx.ring.fault != RingFault.NONE) return rxFault(this.rx.ring.fault);
+    return txFault(this.tx.ring.fault);
+  }
+
   /** Interrupts that arrived for this pair's receive and transmit queue. */
   rxInterrupts(): u32 {
     return this.rxVector != 0 ? machine.interruptCount(this.rxVector) : 0;
@@ -128,4 +135,16 @@ export class QueuePair {
   txInterrupts(): u32 {
     return this.txVector != 0 ? machine.interruptCount(this.txVector) : 0;
   }
+}
+
+function rxFault(fault: RingFault): string {
+  if (fault == RingFault.USED_INDEX) return "receive queue: the used index jumped";
+  if (fault == RingFault.USED_ID) return "receive queue: a used id is beyond the ring";
+  return "receive queue: a used id is not outstanding";
+}
+
+function txFault(fault: RingFault): string {
+  if (fault == RingFault.USED_INDEX) return "transmit queue: the used index jumped";
+  if (fault == RingFault.USED_ID) return "transmit queue: a used id is beyond the ring";
+  return "transmit queue: a used id is not outstanding";
 }

@@ -1,18 +1,18 @@
 /**
  * The arena: all memory the kernel ever uses, handed out from the bottom up and never taken back.
- * `new` (kernel/memory/runtime.ts), the rings and the packet pools all come from here. After
- * `seal()`, which main.ts calls at the end of boot, an allocation is a failed check.
+ * Objects (`new`), rings and packet pools come from the compiler's stub runtime, which is a bump
+ * allocator; this file adds alignment, and an end: `seal()`, called by main.ts when boot is over.
  *
- *   0        1 KiB        __heap_base                    next            limit
+ *   0        1 KiB        __heap_base                    next            end of linear memory
  *   |unused  |static data |objects, rings, buffers  ...  |free           |
  */
 import { check } from "../check";
 
-/** The smallest alignment given out, in bytes; enough for every object. */
+/** What the runtime gives anyway, in bytes. */
 const ALIGNMENT: usize = 16;
 
-@lazy let next: usize = (__heap_base + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
-@lazy let sealed: bool = false;
+/** What the runtime may need beyond the bytes asked for: its header and its own rounding. */
+const OVERHEAD: usize = 32;
 
 /** Linear memory as it is now, in bytes. */
 export function memoryBytes(): usize {
@@ -25,25 +25,27 @@ export function growTo(bytes: usize): bool {
   return pages <= 0 || memory.grow(pages) >= 0;
 }
 
+/** How many bytes are left. Takes a few itself, to see where the next object would be. */
+export function available(): usize {
+  return memoryBytes() - heap.alloc(ALIGNMENT) - OVERHEAD;
+}
+
 /**
  * A zeroed piece of `bytes` bytes at a multiple of `alignment`, a power of two. Runs out only at
  * boot, and that is a failed check; `available` tells before.
  */
 export function allocate(bytes: usize, alignment: usize = ALIGNMENT): usize {
-  check(!sealed, "memory was allocated after boot");
-  const start = (next + alignment - 1) & ~(alignment - 1);
-  check(start + bytes >= start && start + bytes <= memoryBytes(), "the arena is too small");
-  next = start + bytes;
+  const whole = bytes + alignment;
+  check(whole >= bytes && whole <= available(), "the arena is too small");
+  const start = (heap.alloc(whole) + alignment - 1) & ~(alignment - 1);
   memory.fill(start, 0, bytes);
   return start;
 }
 
-/** How many bytes are left. */
-export function available(): usize {
-  return memoryBytes() - next;
-}
-
-/** From here on every allocation is a failed check. */
+/**
+ * Gives out what is left, so that from here on an allocation of any kind must fail: the host does
+ * not let linear memory grow beyond this CPU's share, and the runtime then traps.
+ */
 export function seal(): void {
-  sealed = true;
+  heap.alloc(available());
 }

@@ -8,14 +8,9 @@
 
 export const LIMITED_BROADCAST: u32 = 0xffffffff;
 
-/** Between a u32 of network order and its arithmetic value, either way. */
-export function swap32(value: u32): u32 {
-  return bswap<u32>(value);
-}
-
 /** The network mask of a prefix of 0 to 32 bits, in network order. */
 export function maskOf(prefix: u32): u32 {
-  return prefix == 0 ? 0 : swap32(0xffffffff << (32 - prefix));
+  return prefix == 0 ? 0 : bswap<u32>(0xffffffff << (32 - prefix));
 }
 
 /** The length of a mask in network order, or -1 when its ones are not all in front. */

@@ -9,7 +9,7 @@ import { NEVER, deadlineIn } from "../time";
 import { Packet } from "../../drivers/net/packet";
 import { allocate } from "../memory/arena";
 import * as events from "../events";
-import { copyMac, isGroupMac, isZeroMac } from "./address";
+import { copyMac, equalMac, isGroupMac, isZeroMac } from "./address";
 import { loadBE16, storeBE16 } from "./bytes";
 import { DropReason } from "./drops";
 import { BROADCAST_MAC, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4 } from "./ethernet";
@@ -155,7 +155,8 @@ export class Arp {
 
   /** Somebody else has our address. Said once: a peer does not fill the console. */
   private reportConflict(arp: usize): bool {
-    if (!this.conflictSeen) {
+    // Our own announcement, sent back by a switch, is no conflict.
+    if (!this.conflictSeen && !equalMac(arp + 8, this.net.device.mac)) {
       this.conflictSeen = true;
       events.begin("warning");
       events.text("message", "another host uses our IPv4 address");

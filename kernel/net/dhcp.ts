@@ -90,7 +90,7 @@ export class Dhcp {
     this.startedUs = nowUs();
   }
 
-  // ---- timers ------------------------------------------------------------------------------------
+  // ---- timers -----------------------------------------------------------------------------------
 
   poll(now: u64): void {
     if (now < this.deadline) return;
@@ -110,6 +110,7 @@ export class Dhcp {
   private request(): void {
     if (this.attempts == REQUESTS_MAX) {
       this.restart(0);
+      this.discover();
       return;
     }
     this.backOff(this.send(MessageType.Request, this.offeredIp, this.server));
@@ -151,7 +152,7 @@ export class Dhcp {
     this.net.clearAddress();
   }
 
-  // ---- messages ----------------------------------------------------------------------------------
+  // ---- messages ---------------------------------------------------------------------------------
 
   private send(type: MessageType, requested: u32, server: u32): bool {
     const net = this.net;
@@ -239,7 +240,7 @@ export class Dhcp {
     return true;
   }
 
-  /** RFC 2131 4.4.5: T1 is half the lease and T2 seven eighths, unless the server says otherwise. */
+  /** RFC 2131 4.4.5: T1 is half the lease, T2 seven eighths, unless the server says otherwise. */
   private setTimers(): void {
     const lease = <u64>message.lease * SECOND_US;
     let t1 = <u64>message.t1 * SECOND_US;
@@ -253,7 +254,11 @@ export class Dhcp {
 
   /** The server takes its word back. A second's pause keeps two such from spinning. */
   private takeNak(): void {
-    this.report("warning", "the DHCP server refused the address", this.offeredIp);
+    this.report(
+      "warning",
+      "the DHCP server refused the address",
+      this.bound ? this.net.ip : this.offeredIp,
+    );
     this.dropAddress();
     this.restart(deadlineIn(SECOND_US));
   }

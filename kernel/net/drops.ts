@@ -34,8 +34,6 @@ export enum DropReason {
   UdpPort,
   /** A DHCP message that is malformed or that nobody waits for. */
   Dhcp,
-  /** In so many pieces that no burst could answer it. */
-  Segments,
 }
 
 /** In the order of DropReason. */
@@ -60,7 +58,6 @@ const NAMES: StaticArray<string> = [
   "udp_checksum",
   "udp_port",
   "dhcp",
-  "segments",
 ];
 
 export class Drops {

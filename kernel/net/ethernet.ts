@@ -21,17 +21,24 @@ export function isBroadcastMac(mac: usize): bool {
   return load<u32>(mac) == 0xffffffff && load<u16>(mac, 4) == 0xffff;
 }
 
-/** The ethertype of a frame that is for us and well-formed; 0 for one that was dropped. */
+/** What accept() answers for a frame that it dropped and counted; no ethertype is as large. */
+export const DROPPED: u32 = 0x10000;
+
+function drop(net: Interface, reason: DropReason): u32 {
+  net.drops.count(reason);
+  return DROPPED;
+}
+
+/** The ethertype of a frame that is for us and well-formed, or DROPPED. */
 export function accept(net: Interface, packet: Packet): u32 {
-  const drops = net.drops;
-  if (packet.total < ETHERNET_BYTES) return <u32>drops.count(DropReason.TooShort);
-  if (packet.total > net.device.mtu + ETHERNET_BYTES) return <u32>drops.count(DropReason.TooLong);
-  if (packet.length < ETHERNET_BYTES) return <u32>drops.count(DropReason.Truncated);
+  if (packet.total < ETHERNET_BYTES) return drop(net, DropReason.TooShort);
+  if (packet.total > net.device.mtu + ETHERNET_BYTES) return drop(net, DropReason.TooLong);
+  if (packet.length < ETHERNET_BYTES) return drop(net, DropReason.Truncated);
   const frame = packet.data;
   if (!equalMac(frame, net.device.mac) && !isBroadcastMac(frame)) {
-    return <u32>drops.count(DropReason.NotForUs);
+    return drop(net, DropReason.NotForUs);
   }
-  if (isGroupMac(frame + 6)) return <u32>drops.count(DropReason.Source);
+  if (isGroupMac(frame + 6)) return drop(net, DropReason.Source);
   return loadBE16(frame + 12);
 }
 

@@ -17,15 +17,15 @@ export const RESEND_US: u64 = 100_000;
  * takes the mark off.
  */
 export function mark(packet: Packet): void {
-  packet.unused0 = 1;
+  packet.mark = 1;
 }
 
 export function unmark(packet: Packet): void {
-  packet.unused0 = 0;
+  packet.mark = 0;
 }
 
 export function isMarked(packet: Packet): bool {
-  return packet.unused0 != 0;
+  return packet.mark != 0;
 }
 
 export class Interface {

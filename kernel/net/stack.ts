@@ -22,17 +22,19 @@ import * as udp from "./udp";
 export class Stack {
   readonly net: Interface;
   readonly arp: Arp;
-  private readonly dhcp: Dhcp | null = null;
+  private dhcp: Dhcp | null = null;
 
   /** At boot only. `pair` is what answers and the stack's own packets go out on. */
   constructor(device: NetDevice, pair: QueuePair, config: NicConfig) {
-    this.net = new Interface(device, pair);
-    this.arp = new Arp(this.net);
+    const net = new Interface(device, pair);
+    const arp = new Arp(net);
+    this.net = net;
+    this.arp = arp;
     if (config.addressing == Addressing.Dhcp) {
-      this.dhcp = new Dhcp(this.net, this.arp, config.gateway);
+      this.dhcp = new Dhcp(net, arp, config.gateway);
     } else if (config.addressing == Addressing.Static) {
-      this.net.setAddress(config.ip, config.prefix, config.gateway);
-      this.arp.announce();
+      net.setAddress(config.ip, config.prefix, config.gateway);
+      arp.announce();
     }
   }
 
@@ -92,8 +94,7 @@ export class Stack {
     const ethertype = ethernet.accept(this.net, packet);
     if (ethertype == ETHERTYPE_IPV4) return this.receiveIpv4(packet);
     if (ethertype == ETHERTYPE_ARP) return this.arp.receive(packet);
-    // 0 is also what accept() answers when it has counted the drop itself; no protocol has it.
-    if (ethertype != 0) this.net.drops.count(DropReason.Ethertype);
+    if (ethertype != ethernet.DROPPED) this.net.drops.count(DropReason.Ethertype);
     return false;
   }
 

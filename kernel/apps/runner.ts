@@ -1,0 +1,65 @@
+/**
+ * The app that the command line chose, as one object. Made and driven by main.ts; the choice is a
+ * comparison a burst.
+ */
+import * as config from "../config";
+import { QueuePair } from "../../drivers/net/queue-pair";
+import { Stack } from "../net/stack";
+import { Echo } from "./echo";
+import { Idle } from "./idle";
+import { Sink } from "./sink";
+import { Source } from "./source";
+
+export class Runner {
+  private echo: Echo | null = null;
+  private sink: Sink | null = null;
+  private source: Source | null = null;
+  private idle: Idle | null = null;
+
+  /** At boot only. */
+  constructor(pair: QueuePair, stack: Stack) {
+    if (config.app == config.App.Sink) this.sink = new Sink(pair, stack);
+    else if (config.app == config.App.Source) this.source = new Source(pair, stack);
+    else if (config.app == config.App.Echo) this.echo = new Echo(pair, stack);
+    else this.idle = new Idle(pair, stack);
+  }
+
+  /** One turn; false when there was nothing to do. */
+  @inline
+  step(now: u64): bool {
+    const source = this.source;
+    if (source != null) return source.step(now);
+    const sink = this.sink;
+    if (sink != null) return sink.step(now);
+    const echo = this.echo;
+    if (echo != null) return echo.step(now);
+    const idle = this.idle;
+    return idle != null && idle.step(now);
+  }
+
+  /** Whether it has come to its end (`count`, `duration`). */
+  get done(): bool {
+    const source = this.source;
+    if (source != null) return source.done;
+    const sink = this.sink;
+    return sink != null && sink.done;
+  }
+
+  /** When a turn is due without any packet. */
+  deadline(): u64 {
+    const source = this.source;
+    if (source != null) return source.deadline();
+    const sink = this.sink;
+    if (sink != null) return sink.deadline();
+    const echo = this.echo;
+    return echo != null ? echo.deadline() : u64.MAX_VALUE;
+  }
+
+  /** The device was reset, and every packet is back in the pool. */
+  restart(): void {
+    const source = this.source;
+    if (source != null) source.restart();
+    const echo = this.echo;
+    if (echo != null) echo.restart();
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * app=sink: counts and drops what it receives; the queue's own counters are the count. main.ts
+ * makes one for a queue pair and calls step() again and again. Where there is an address, or one
+ * is looked for, ARP and DHCP have to be heard, so frames are looked at; otherwise none is.
+ */
+import * as config from "../config";
+import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
+import { QueuePair } from "../../drivers/net/queue-pair";
+import { isArp } from "../net/ethernet";
+import { Stack } from "../net/stack";
+import { NEVER, deadlineIn } from "../time";
+
+export class Sink {
+  /** The time that `duration` allows is over. */
+  done: bool = false;
+
+  private readonly received: Burst = Burst.create();
+  private end: u64 = NEVER;
+  private started: bool = false;
+
+  constructor(
+    readonly pair: QueuePair,
+    readonly stack: Stack,
+  ) {}
+
+  /** The device was reset: nothing is kept between steps, so there is nothing to let go of. */
+  restart(): void {}
+
+  /** Takes a burst and drops it. False when there was none. `duration` runs from the first call. */
+  step(now: u64): bool {
+    if (!this.started) {
+      this.started = true;
+      if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
+    }
+    if (now >= this.end) this.done = true;
+    const pair = this.pair;
+    const received = this.received;
+    received.clear();
+    if (pair.take(received, BURST_MAX) == 0) return false;
+    if (this.stack.listens) {
+      this.listen();
+    } else {
+      for (let i: u32 = 0; i < received.count; i++) pair.pool.release(received.get(i));
+    }
+    pair.refill();
+    return true;
+  }
+
+  private listen(): void {
+    const pair = this.pair;
+    const received = this.received;
+    for (let i: u32 = 0; i < received.count; i++) {
+      const packet = received.get(i);
+      const answered = this.isForStack(packet) && this.stack.receive(packet);
+      if (!answered || !pair.send(packet)) pair.pool.release(packet);
+    }
+  }
+
+  /** ARP always; anything while DHCP waits for its messages. */
+  private isForStack(packet: Packet): bool {
+    return packet.next == null && (isArp(packet) || this.stack.net.configuring);
+  }
+
+  /** When step() is due without any packet. */
+  deadline(): u64 {
+    return this.done ? NEVER : this.end;
+  }
+}

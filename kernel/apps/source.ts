@@ -1,0 +1,219 @@
+/**
+ * app=source: sends UDP frames as fast as the device takes them. main.ts makes one for a queue pair
+ * and calls step() again and again until it is done.
+ *
+ * A frame is built once, in a packet of its own for each descriptor that the source uses. After
+ * that nothing touches it: a packet that comes back from the transmit ring is submitted again as
+ * it is.
+ *
+ *   pool --build--> hand --submit--> transmit ring --reclaimInto--> hand
+ *
+ * Other packets in the ring are the stack's own and its answers; they are known by their missing
+ * mark and go to the pool.
+ */
+import * as config from "../config";
+import * as events from "../events";
+import { allocate } from "../memory/arena";
+import { Burst, BURST_MAX, NET_HEADER_BYTES, Packet } from "../../drivers/net/packet";
+import { QueuePair } from "../../drivers/net/queue-pair";
+import { ETHERNET_BYTES } from "../net/ethernet";
+import { isMarked, unmark } from "../net/interface";
+import { Stack } from "../net/stack";
+import { NEVER, deadlineIn } from "../time";
+import { buildFrame } from "./source-frame";
+
+/** Descriptors left to the stack, at most. */
+const SPARE_MAX: u32 = 8;
+
+/** How often to look whether the last packets are sent; nothing asks for an interrupt then. */
+const FINISHING_US: u64 = 1000;
+
+enum State {
+  /** There is no address yet, or no answer to ARP for the next hop. */
+  Waiting,
+  Sending,
+  /** All was submitted; the device has yet to send it. */
+  Finishing,
+  Done,
+}
+
+export class Source {
+  private state: State = State.Waiting;
+  private asked: bool = false;
+  /** Where the frames go; six bytes. */
+  private destination: usize = config.dst;
+  /** Frames still to be submitted. */
+  private left: u64 = u64.MAX_VALUE;
+  private end: u64 = NEVER;
+
+  /** Our packets, and those of them that are not in the ring. */
+  private readonly packets: u32;
+  private readonly hand: usize;
+  private held: u32 = 0;
+  private readonly burst: Burst = Burst.create();
+  private readonly received: Burst = Burst.create();
+
+  /** At boot only. */
+  constructor(
+    readonly pair: QueuePair,
+    readonly stack: Stack,
+  ) {
+    const size = pair.tx.ring.size;
+    this.packets = size - max<u32>(1, min(SPARE_MAX, size >> 2));
+    this.hand = allocate(this.packets * sizeof<usize>());
+    if (config.count != 0) this.left = config.count;
+  }
+
+  /** All frames are sent, or the time is over and what was begun is sent. */
+  get done(): bool {
+    return this.state == State.Done;
+  }
+
+  /** The device was reset and all packets are back in the pool: frames are built anew. */
+  restart(): void {
+    this.held = 0;
+  }
+
+  /** Submits a burst and serves the stack. False when there was nothing to do. */
+  step(now: u64): bool {
+    const worked = this.receive();
+    if (this.state == State.Waiting) return this.prepare() || worked;
+    if (this.state == State.Done) return worked;
+    if (now >= this.end) this.left = 0;
+    const reclaimed = this.held < config.burst || this.left == 0 ? this.reclaim() : 0;
+    if (this.left == 0) {
+      this.finish();
+      return worked || reclaimed > 0;
+    }
+    if (this.held + this.pair.tx.ring.outstanding < this.packets) this.build();
+    const count = <u32>min<u64>(min(min(config.burst, this.held), this.pair.txRoom()), this.left);
+    if (count == 0) return worked || reclaimed > 0;
+    this.submit(count);
+    return true;
+  }
+
+  // ---- the frames -------------------------------------------------------------------------------
+
+  private submit(count: u32): void {
+    const burst = this.burst;
+    const size = config.size;
+    burst.clear();
+    this.held -= count;
+    const first = this.hand + (this.held << 2);
+    for (let i: u32 = 0; i < count; i++) {
+      const packet = changetype<Packet>(load<usize>(first + (i << 2)));
+      // The ring put the used length there.
+      packet.total = size;
+      burst.push(packet);
+    }
+    this.pair.submit(burst);
+    if (config.count != 0) this.left -= count;
+  }
+
+  /** Waits until the ring is empty; then the packets go back to the pool. */
+  private finish(): void {
+    this.state = State.Finishing;
+    if (this.pair.tx.ring.outstanding != 0) return;
+    for (; this.held > 0; this.held--) {
+      const last = this.hand + ((this.held - 1) << 2);
+      this.pair.pool.release(changetype<Packet>(load<usize>(last)));
+    }
+    this.state = State.Done;
+  }
+
+  /** Takes sent packets back into the hand; answers how many were sent. */
+  private reclaim(): u32 {
+    const burst = this.burst;
+    burst.clear();
+    this.pair.reclaimInto(burst);
+    for (let i: u32 = 0; i < burst.count; i++) {
+      const packet = burst.get(i);
+      if (isMarked(packet) && this.held < this.packets) {
+        store<usize>(this.hand + (this.held << 2), changetype<usize>(packet));
+        this.held++;
+      } else {
+        this.pair.pool.release(packet);
+      }
+    }
+    return burst.count;
+  }
+
+  /**
+   * Builds frames in packets of the pool, a burst of them at most: at the start, after a reset, and
+   * when `stats` gave packets that were sent back to the pool.
+   */
+  private build(): void {
+    const missing = this.packets - this.held - this.pair.tx.ring.outstanding;
+    for (let i = min(missing, BURST_MAX); i > 0; i--) {
+      const packet = this.pair.pool.take();
+      if (packet == null) return;
+      buildFrame(packet, this.stack, this.destination);
+      store<usize>(this.hand + (this.held << 2), changetype<usize>(packet));
+      this.held++;
+    }
+  }
+
+  // ---- before the first -------------------------------------------------------------------------
+
+  /** Waits for the address and the next hop's MAC. True once it can send. */
+  private prepare(): bool {
+    const stack = this.stack;
+    if (events.isEnded() || !stack.ready || !stack.net.device.linkUp) return false;
+    if (config.size > stack.net.device.mtu + ETHERNET_BYTES) {
+      events.fatal("size: more than the device's MTU and an Ethernet header");
+      return false;
+    }
+    if (config.size > this.pair.pool.stride - NET_HEADER_BYTES) {
+      events.fatal("size: more than one of the driver's buffers holds; try features=-mrg_rxbuf");
+      return false;
+    }
+    if (config.hasDstIp && !config.hasDst) {
+      if (!this.asked) {
+        this.asked = true;
+        const hop = stack.net.nextHop(config.dstIp);
+        if (hop == 0) {
+          events.fatal("dstip: not in the network of ip=, and there is no gateway");
+          return false;
+        }
+        stack.arp.resolve(hop);
+        return true;
+      }
+      if (!stack.arp.known) return false;
+      this.destination = stack.arp.mac;
+    }
+    this.state = State.Sending;
+    if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
+    return true;
+  }
+
+  // ---- the other direction ----------------------------------------------------------------------
+
+  /** Keeps the receive ring going; the stack sees what comes if it has an address. */
+  private receive(): bool {
+    const pair = this.pair;
+    const received = this.received;
+    received.clear();
+    if (pair.take(received, BURST_MAX) == 0) return false;
+    const listens = this.stack.listens;
+    for (let i: u32 = 0; i < received.count; i++) {
+      const packet = received.get(i);
+      if (!listens || packet.next != null || !this.answer(packet)) pair.pool.release(packet);
+    }
+    pair.refill();
+    return true;
+  }
+
+  /** Sends the stack's answer if a descriptor is free; send() must not reclaim our packets. */
+  private answer(packet: Packet): bool {
+    if (!this.stack.receive(packet)) return false;
+    if (this.pair.txRoom() == 0) return false;
+    unmark(packet);
+    return this.pair.send(packet);
+  }
+
+  /** When step() is due without any packet. */
+  deadline(): u64 {
+    if (this.state == State.Sending) return this.end;
+    return this.state == State.Finishing ? deadlineIn(FINISHING_US) : NEVER;
+  }
+}

@@ -1,0 +1,37 @@
+// The package's public interface: what a test file imports from 'qemu-test-harness'.
+
+export * as assert from "uvu/assert";
+export { type Choice, chooseAccelerator } from "./accelerator";
+export type { Artifact, Backend, DeviceOptions } from "./backends/backend";
+export { DgramBackend, dgram } from "./backends/dgram";
+export { FramePort } from "./backends/frame-port";
+export { StreamBackend, stream } from "./backends/stream";
+export { TAP_NAME, TapBackend, type TapOptions, tap } from "./backends/tap";
+export type { PortStats } from "./backends/testpmd";
+export { freeUdpPort, UserBackend, type UserOptions, user } from "./backends/user";
+export { VhostUserBackend, type VhostUserOptions, vhostUser } from "./backends/vhost-user";
+export * from "./codec/index";
+export { delay, Inbox, withDeadline } from "./deadline";
+export { DhcpServer, type DhcpServerOptions } from "./dhcp-server";
+export * from "./errors";
+export type { WaitOptions } from "./event-log";
+export * from "./events";
+export { type CapturedFrame, Recording, readPcap, writePcap } from "./pcap";
+export { Peer, type PeerOptions, type ReceivedEcho, type ReceivedUdp } from "./peer";
+export { type CommandResult, mustRun, runCommand } from "./processes";
+export { findQemu, type Qemu } from "./qemu";
+export { Qmp, type QmpEvent } from "./qmp";
+export { exitOnSignals } from "./run-scope";
+export { TestContext } from "./runner/context";
+export { type Handler, type Suite, type SuiteOptions, suite } from "./runner/suite";
+export { type Failed, type Finished, Vm } from "./vm";
+export {
+  type Accelerator,
+  commandLine,
+  defaultImage,
+  MACHINES,
+  type Machine,
+  type NicOptions,
+  printable,
+  type VmOptions,
+} from "./vm-options";

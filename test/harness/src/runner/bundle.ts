@@ -1,0 +1,31 @@
+// Bundles a test file into one JavaScript module that Node can run. Called by the runner for each file.
+
+import { join } from "node:path";
+import { build } from "esbuild";
+import { HarnessError, messageOf } from "../errors";
+
+const OUTPUT = "build/harness/tests";
+
+/** Packages with files of their own beside their code, which must be loaded from node_modules. */
+const EXTERNAL = ["assemblyscript", "binaryen", "esbuild", "wabt"];
+
+/** Bundles `file` and returns the module's path. Throws with the compiler's message. */
+export async function bundleTest(file: string): Promise<string> {
+  const output = join(OUTPUT, file.replace(/\.ts$/, ".mjs"));
+  try {
+    await build({
+      entryPoints: [file],
+      outfile: output,
+      bundle: true,
+      platform: "node",
+      target: "node20",
+      format: "esm",
+      sourcemap: "inline",
+      logLevel: "silent",
+      external: EXTERNAL,
+    });
+  } catch (error) {
+    throw new HarnessError(`${file} does not compile: ${messageOf(error)}`);
+  }
+  return output;
+}

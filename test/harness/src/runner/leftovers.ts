@@ -1,0 +1,79 @@
+// Finds and removes what a run's processes may have left: processes (by the run's identifier in their environment), network
+// namespaces with their taps, and directories with their sockets (by their names). Called by the runner after each
+// file that was ended by force, and at the end of a run, where anything found is a failure.
+
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { NAME_PREFIX, RUN_VARIABLE } from "../run-scope";
+
+const NAMESPACES = "/run/netns";
+
+/** One line for each thing of the run `run` (and of its files `run-N`) that still exists. */
+export function findLeftovers(run: string): string[] {
+  return [
+    ...processesOf(run).map(({ pid, command }) => `process ${pid}: ${command}`),
+    ...namesIn(NAMESPACES, run).map((name) => `network namespace ${name}`),
+    ...namesIn(tmpdir(), run).map((name) => `directory ${join(tmpdir(), name)}`),
+  ];
+}
+
+/** Ends and removes all of it. */
+export function sweep(run: string): void {
+  for (const { pid } of processesOf(run)) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It ended by itself in the meantime.
+    }
+  }
+  for (const name of namesIn(NAMESPACES, run)) spawnSync("ip", ["netns", "delete", name]);
+  for (const name of namesIn(tmpdir(), run)) {
+    rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+function belongs(id: string, run: string): boolean {
+  return id === run || id.startsWith(`${run}-`);
+}
+
+function namesIn(directory: string, run: string): string[] {
+  const prefix = `${NAME_PREFIX}-`;
+  return list(directory).filter(
+    (name) => name.startsWith(prefix) && belongs(name.slice(prefix.length), run),
+  );
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function processesOf(run: string): { pid: number; command: string }[] {
+  const found: { pid: number; command: string }[] = [];
+  for (const name of list("/proc")) {
+    const pid = Number(name);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    const id = read(`/proc/${name}/environ`)
+      .split("\0")
+      .find((entry) => entry.startsWith(`${RUN_VARIABLE}=`))
+      ?.slice(RUN_VARIABLE.length + 1);
+    if (id === undefined || !belongs(id, run)) continue;
+    const command = read(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim();
+    // A process that has ended and awaits its parent has no command line left.
+    if (command !== "") found.push({ pid, command });
+  }
+  return found;
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

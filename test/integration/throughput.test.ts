@@ -1,0 +1,82 @@
+// Rates with DPDK behind vhost-user, by DPDK's own counters: 60-byte frames, one queue pair, polling. The rates are what the
+// project demands of the guest; only the run (CPUs, bursts, buffers) may be tuned here.
+
+import { cpus } from "node:os";
+import {
+  assert,
+  type PortStats,
+  type StatsEvent,
+  suite,
+  sumQueues,
+  type TestContext,
+  vhostUser,
+} from "qemu-test-harness";
+import { STATIC_ADDRESS } from "./support";
+
+const TRANSMIT_PPS = 15_000_000;
+const RECEIVE_PPS = 12_000_000;
+const SAMPLE_SECONDS = 5;
+const COUNT = 2_000_000;
+const SOURCE = `app=source mode=poll ${STATIC_ADDRESS} dst=02:00:00:00:00:01 dstip=192.0.2.1`;
+
+const test = suite("throughput", { timeoutMs: 60_000 });
+
+/** The middle of the seconds' rates: a single second may be cut by the host's other work. */
+function median(samples: readonly PortStats[], field: "rxPps" | "txPps"): number {
+  const rates = samples.map((sample) => sample[field]).sort((a, b) => a - b);
+  return rates[Math.floor(rates.length / 2)] ?? 0;
+}
+
+function needTwoCpus(t: TestContext): void {
+  if (cpus().length < 2) t.skip("needs two CPUs: one for testpmd, one for the guest");
+}
+
+test("source: the backend receives at least 15 million frames a second", async (t) => {
+  needTwoCpus(t);
+  const net = vhostUser({ mode: "rxonly" });
+  const nics = [{ backend: net, options: { mrg_rxbuf: false, tx_queue_size: 256 } }];
+  const vm = await t.vm({ append: SOURCE, nics });
+  await vm.waitFor("ready");
+  await net.waitFor((stats) => stats.rxPps > 0, 10_000);
+  const samples = await net.sample(SAMPLE_SECONDS);
+  const rate = median(samples, "rxPps");
+  t.log(`received by testpmd: ${samples.map((s) => (s.rxPps / 1e6).toFixed(1)).join(" ")} Mpps`);
+  await vm.stop();
+  assert.ok(rate >= TRANSMIT_PPS, `${(rate / 1e6).toFixed(2)} Mpps, not 15`);
+});
+
+test("sink: the guest takes at least 12 million frames a second", async (t) => {
+  needTwoCpus(t);
+  const net = vhostUser({ mode: "txonly" });
+  const nics = [{ backend: net, options: { mrg_rxbuf: false, rx_queue_size: 256 } }];
+  const vm = await t.vm({ append: `app=sink mode=poll ${STATIC_ADDRESS}`, nics });
+  await vm.waitFor("ready");
+  await net.waitFor((stats) => stats.txPps > 0, 10_000);
+  const before = await vm.stats();
+  const samples = await net.sample(SAMPLE_SECONDS);
+  const after = await vm.stats();
+  const rate = median(samples, "txPps");
+  const taken = sumQueues(after, "rx", "packets") - sumQueues(before, "rx", "packets");
+  const guestRate = taken / ((after.us - before.us) / 1e6);
+  t.log(
+    `sent by testpmd: ${samples.map((s) => (s.txPps / 1e6).toFixed(1)).join(" ")} Mpps; ` +
+      `by the guest's count: ${(guestRate / 1e6).toFixed(1)} Mpps`,
+  );
+  await vm.stop();
+  assert.ok(rate >= RECEIVE_PPS, `${(rate / 1e6).toFixed(2)} Mpps, not 12`);
+});
+
+test("source with a count: backend and guest have counted the same", async (t) => {
+  const net = vhostUser({ mode: "rxonly" });
+  const vm = await t.vm({ append: `${SOURCE} count=${COUNT}`, nics: [{ backend: net }] });
+  const { events } = await vm.finished({ timeoutMs: 30_000 });
+  const stats = events.filter(({ event }) => event === "stats").at(-1);
+  const sent = sumQueues(stats as unknown as StatsEvent, "tx", "packets");
+  // Beside the asked-for frames the guest announces its address by ARP.
+  const announced = sent - COUNT;
+  assert.ok(announced >= 0 && announced <= 3, `${sent} frames for a count of ${COUNT}`);
+  const seen = await net.waitFor(({ rxPackets }) => rxPackets >= sent, 5000);
+  assert.is(seen.rxPackets, sent);
+});
+
+test.run();
