@@ -44,15 +44,18 @@ int __popcountdi2(uint64_t bits) {
     return count;
 }
 
-/* ---- the call into ring 0: an invalid opcode at a place that traps.S knows --------------------- */
+/* ---- the call into ring 0: an invalid opcode at a place that traps.S knows ---------------------
+ */
 
-__asm__(".text\n"
-        ".global call_ring0\n"
-        "call_ring0:\n"
-        "    ud2\n"
-        "    ret\n");
+__asm__(
+    ".text\n"
+    ".global call_ring0\n"
+    "call_ring0:\n"
+    "    ud2\n"
+    "    ret\n");
 
-/* ---- console: COM1, one line at a time -------------------------------------------------------- */
+/* ---- console: COM1, one line at a time --------------------------------------------------------
+ */
 
 #define UART_INTERRUPT_ENABLE (PORT_COM1 + 1)
 #define UART_FIFO_CONTROL (PORT_COM1 + 2)
@@ -98,7 +101,8 @@ int32_t console_read(void) {
     return (int32_t)port_read8(PORT_COM1);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------
+ */
 
 #define EXIT_SUCCESS_CODE 0x10 /* isa-debug-exit: QEMU's status is 2 * code + 1, so 33 */
 #define EXIT_FAILURE_CODE 0x11
@@ -200,11 +204,26 @@ static uint32_t text_length(const char *text) {
     return bytes;
 }
 
-static const char *const exception_names[] = {
-    "divide error", "debug", "non-maskable interrupt", "breakpoint", "overflow", "bound range",
-    "invalid opcode", "device not available", "double fault", "exception 9", "invalid TSS",
-    "segment not present", "stack fault", "general protection fault", "page fault", "exception 15",
-    "x87 error", "alignment check", "machine check", "SIMD error"};
+static const char *const exception_names[] = {"divide error",
+                                              "debug",
+                                              "non-maskable interrupt",
+                                              "breakpoint",
+                                              "overflow",
+                                              "bound range",
+                                              "invalid opcode",
+                                              "device not available",
+                                              "double fault",
+                                              "exception 9",
+                                              "invalid TSS",
+                                              "segment not present",
+                                              "stack fault",
+                                              "general protection fault",
+                                              "page fault",
+                                              "exception 15",
+                                              "x87 error",
+                                              "alignment check",
+                                              "machine check",
+                                              "SIMD error"};
 
 #define GUARD_BYTES 0x200000000 /* what a Wasm access can reach: 32 bits of index and of offset */
 
@@ -215,7 +234,8 @@ _Noreturn void user_panic(uint64_t cpu) {
     const char *name = record->vector < count ? exception_names[record->vector] : "exception";
     bool in_linear = record->address - LINEAR_BASE < GUARD_BYTES;
     if (record->active > 1) machine_exit(1);
-    if (record->vector != 14) report_panic("cpu exception", name, text_length(name), record->rip, NULL);
+    if (record->vector != 14)
+        report_panic("cpu exception", name, text_length(name), record->rip, NULL);
     if (in_linear) {
         uint64_t address = record->address - LINEAR_BASE;
         report_panic("wasm trap", "out of bounds memory access", 27, record->rip, &address);
@@ -233,12 +253,19 @@ _Noreturn __attribute__((noinline)) void machine_panic(const uint16_t *message,
     report_panic("failed check", text, bytes, (uint64_t)__builtin_return_address(0), NULL);
 }
 
-/* ---- wasm2c's runtime -------------------------------------------------------------------------- */
+/* ---- wasm2c's runtime --------------------------------------------------------------------------
+ */
 
-static const char *const trap_names[] = {
-    "none", "out of bounds memory access", "integer overflow", "integer divide by zero",
-    "invalid conversion to integer", "unreachable", "indirect call", "uncaught exception",
-    "unaligned access", "call stack exhausted"};
+static const char *const trap_names[] = {"none",
+                                         "out of bounds memory access",
+                                         "integer overflow",
+                                         "integer divide by zero",
+                                         "invalid conversion to integer",
+                                         "unreachable",
+                                         "indirect call",
+                                         "uncaught exception",
+                                         "unaligned access",
+                                         "call stack exhausted"};
 
 _Noreturn __attribute__((noinline)) void wasm_rt_trap(wasm_rt_trap_t code) {
     const char *name = trap_names[code];
@@ -263,7 +290,9 @@ uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t pages) {
 }
 
 /* A CPU's memory lives as long as the CPU; the generated code only wants the name. */
-void wasm_rt_free_memory(wasm_rt_memory_t *memory) { (void)memory; }
+void wasm_rt_free_memory(wasm_rt_memory_t *memory) {
+    (void)memory;
+}
 
 /* Runs once; by default it would be a fifth of the code. */
 static void init_memories(w2c_vireo *instance) __attribute__((optimize("Os")));

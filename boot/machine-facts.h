@@ -10,10 +10,10 @@
 #define COMMAND_LINE_BYTES 2048
 
 typedef struct {
-    uint64_t boot_tsc;     /* time stamp counter at entry */
-    uint64_t acpi_root;    /* physical address of the RSDP, 0 if the loader gave none */
-    uint64_t memory_end;   /* end of the usable RAM range that starts at 1 MiB */
-    uint32_t tsc_khz;      /* rate of the time stamp counter */
+    uint64_t boot_tsc;           /* time stamp counter at entry */
+    uint64_t acpi_root;          /* physical address of the RSDP, 0 if the loader gave none */
+    uint64_t memory_end;         /* end of the usable RAM range that starts at 1 MiB */
+    uint32_t tsc_khz;            /* rate of the time stamp counter */
     uint32_t command_line_bytes; /* length without the final 0, even if it was cut */
     char command_line[COMMAND_LINE_BYTES];
 } MachineFacts;
@@ -29,7 +29,8 @@ typedef struct {
 
 #define INSTANCE_OFFSET 64
 
-/* The page at CPU_INTERRUPTS: counted by traps.S, read by ring 3; facts about this CPU behind it. */
+/* The page at CPU_INTERRUPTS: counted by traps.S, read by ring 3; facts about this CPU behind it.
+ */
 typedef struct {
     uint32_t count[256]; /* interrupts of each vector since boot, modulo 2^32 */
     uint32_t total;      /* their sum: what a CPU that wants to sleep compares */

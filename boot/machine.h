@@ -76,7 +76,8 @@ static inline void IMPORT(portWrite32)(Machine *m, uint32_t port, uint32_t value
 
 /*
  * Memory shared with a device. x86 keeps loads in order with loads and stores in order with
- * stores, so acquire and release only have to stop the compiler; the full barrier is an instruction.
+ * stores, so acquire and release only have to stop the compiler; the full barrier is an
+ * instruction.
  */
 
 #define SHARED(type, pointer) (*(volatile type *)(LINEAR_BASE + (uint64_t)(pointer)))
@@ -96,8 +97,12 @@ static inline uint64_t IMPORT(sharedRead64)(Machine *m, uint32_t pointer) {
 static inline void IMPORT(sharedWrite16)(Machine *m, uint32_t pointer, uint32_t value) {
     SHARED(uint16_t, pointer) = (uint16_t)value;
 }
-static inline void IMPORT(acquire)(Machine *m) { __asm__ volatile("" ::: "memory"); }
-static inline void IMPORT(release)(Machine *m) { __asm__ volatile("" ::: "memory"); }
+static inline void IMPORT(acquire)(Machine *m) {
+    __asm__ volatile("" ::: "memory");
+}
+static inline void IMPORT(release)(Machine *m) {
+    __asm__ volatile("" ::: "memory");
+}
 static inline void IMPORT(fullBarrier)(Machine *m) {
     __asm__ volatile("lock orl $0, (%%rsp)" ::: "memory", "cc");
 }
@@ -110,7 +115,9 @@ static inline void IMPORT(prefetch)(Machine *m, uint32_t pointer) {
 static inline uint32_t IMPORT(cpuIndex)(Machine *m) {
     return OWN_CPU->cpu;
 }
-static inline uint64_t IMPORT(memoryEnd)(Machine *m) { return machine_facts.memory_end; }
+static inline uint64_t IMPORT(memoryEnd)(Machine *m) {
+    return machine_facts.memory_end;
+}
 static inline uint32_t IMPORT(cpuStart)(Machine *m, uint32_t index, uint32_t apic_id,
                                         uint64_t block, uint64_t arena, uint64_t arena_bytes) {
     return (uint32_t)call_ring0(index, apic_id, block, arena, arena_bytes, SERVICE_CPU_START);
@@ -132,16 +139,24 @@ static inline uint64_t IMPORT(tsc)(Machine *m) {
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
 }
-static inline uint32_t IMPORT(tscKhz)(Machine *m) { return machine_facts.tsc_khz; }
-static inline uint64_t IMPORT(bootTsc)(Machine *m) { return machine_facts.boot_tsc; }
-static inline void IMPORT(pause)(Machine *m) { __builtin_ia32_pause(); }
+static inline uint32_t IMPORT(tscKhz)(Machine *m) {
+    return machine_facts.tsc_khz;
+}
+static inline uint64_t IMPORT(bootTsc)(Machine *m) {
+    return machine_facts.boot_tsc;
+}
+static inline void IMPORT(pause)(Machine *m) {
+    __builtin_ia32_pause();
+}
 
 /* Firmware, console, end. A pointer from Wasm is 32 bits, so it cannot leave the linear memory. */
 
 static inline const char *linear(uint32_t pointer) {
     return (const char *)(LINEAR_BASE + (uint64_t)pointer);
 }
-static inline uint64_t IMPORT(acpiRoot)(Machine *m) { return machine_facts.acpi_root; }
+static inline uint64_t IMPORT(acpiRoot)(Machine *m) {
+    return machine_facts.acpi_root;
+}
 static inline uint32_t IMPORT(commandLine)(Machine *m, uint32_t pointer, uint32_t capacity) {
     uint32_t bytes = machine_facts.command_line_bytes;
     char *to = (char *)linear(pointer);
@@ -152,16 +167,19 @@ static inline uint32_t IMPORT(commandLine)(Machine *m, uint32_t pointer, uint32_
 static inline void IMPORT(consoleWrite)(Machine *m, uint32_t pointer, uint32_t bytes) {
     console_write(linear(pointer), bytes);
 }
-static inline uint32_t IMPORT(consoleRead)(Machine *m) { return (uint32_t)console_read(); }
+static inline uint32_t IMPORT(consoleRead)(Machine *m) {
+    return (uint32_t)console_read();
+}
 static inline uint64_t IMPORT(entropy)(Machine *m) {
     uint64_t x = IMPORT(tsc)(m) ^ IMPORT(dmaBase)(m) << 32 ^ 0x9e3779b97f4a7c15;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
     x = (x ^ x >> 27) * 0x94d049bb133111eb;
     return x ^ x >> 31;
 }
-static inline void IMPORT(exit)(Machine *m, uint32_t status) { machine_exit(status); }
-static inline void IMPORT(panic)(Machine *m, uint32_t message,
-                                     uint32_t characters) {
+static inline void IMPORT(exit)(Machine *m, uint32_t status) {
+    machine_exit(status);
+}
+static inline void IMPORT(panic)(Machine *m, uint32_t message, uint32_t characters) {
     machine_panic((const uint16_t *)linear(message), characters);
 }
 

@@ -32,7 +32,8 @@ typedef struct {
     uint32_t offset_high, reserved;
 } Gate;
 
-/* The TSS: stacks, then one bit a port; a set bit forbids it. The byte after the map is all ones. */
+/* The TSS: stacks, then one bit a port; a set bit forbids it. The byte after the map is all ones.
+ */
 typedef struct {
     uint32_t reserved0;
     uint64_t rsp[3];
@@ -174,7 +175,8 @@ static void start_user(void) {
     enter_user(user_main, CPU_USER_STACK + CPU_USER_STACK_BYTES - 8, index);
 }
 
-/* Takes over what the loader said. Without a memory map memory_end stays 0, which kernel/ reports. */
+/* Takes over what the loader said. Without a memory map memory_end stays 0, which kernel/ reports.
+ */
 static void read_start_info(const StartInfo *info) {
     if (info->magic != START_INFO_MAGIC) return;
     const char *text = (const char *)(uintptr_t)info->command_line;
@@ -206,7 +208,9 @@ void boot_cpu_zero(const StartInfo *info) {
 }
 
 /* Any other CPU, from the trampoline; services.c built its block and put it into next_cpu. */
-void boot_cpu_other(void) { leave_boot(start_user); }
+void boot_cpu_other(void) {
+    leave_boot(start_user);
+}
 
 /*
  * An exception in either ring ends the CPU's work: the frame is bent so that the return leads to

@@ -67,7 +67,8 @@ extern uint64_t mmio_tables[MMIO_BYTES / LARGE_PAGE][512];
 void build_cpu(const CpuMemory *cpu);
 void lapic_enable(void);
 uint32_t measure_tsc_khz(void);
-uint64_t handle_service(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t number);
+uint64_t handle_service(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
+                        uint64_t number);
 
 static inline uint64_t read_tsc(void) {
     uint32_t low, high;

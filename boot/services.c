@@ -64,7 +64,8 @@ uint32_t measure_tsc_khz(void) {
     return (uint32_t)(ticks * 1000000 / (first - last));
 }
 
-/* Sleeps until an interrupt or for `ns`; 0 means no time limit. At once if `seen` is out of date. */
+/* Sleeps until an interrupt or for `ns`; 0 means no time limit. At once if `seen` is out of date.
+ */
 static uint64_t wait_interrupt(uint32_t seen, uint64_t ns) {
     if (((volatile InterruptPage *)CPU_ALIAS)->total != seen) return 0;
     if (ns != 0) lapic_write(LAPIC_TIMER_INITIAL, ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX);

@@ -70,6 +70,8 @@ void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint64_t pages, uint64_t 
 uint64_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint64_t pages);
 void wasm_rt_free_memory(wasm_rt_memory_t *memory);
 
-static inline bool wasm_rt_is_initialized(void) { return true; }
+static inline bool wasm_rt_is_initialized(void) {
+    return true;
+}
 
 #endif

@@ -49,9 +49,7 @@ export function read(): bool {
   if (root == 0) return false;
   const revision = machine.mmioRead8(root + 15);
   const extended = revision >= 2;
-  const address: u64 = extended
-    ? read64(root + 24)
-    : <u64>machine.mmioRead32(root + 16);
+  const address: u64 = extended ? read64(root + 24) : <u64>machine.mmioRead32(root + 16);
   const table = mapTable(address);
   if (table == 0) return false;
   const width: u32 = extended ? 8 : 4;
@@ -64,7 +62,7 @@ export function read(): bool {
 }
 
 function read64(address: u32): u64 {
-  return <u64>machine.mmioRead32(address) | (<u64>machine.mmioRead32(address + 4) << 32);
+  return <u64>machine.mmioRead32(address) | ((<u64>machine.mmioRead32(address + 4)) << 32);
 }
 
 /** The root pointer's window address, or 0. */
@@ -83,9 +81,11 @@ function findRoot(): u32 {
 }
 
 function isRoot(address: u32): bool {
-  return machine.mmioRead32(address) == ROOT_SIGNATURE_LOW
-    && machine.mmioRead32(address + 4) == ROOT_SIGNATURE_HIGH
-    && sum(address, 20) == 0;
+  return (
+    machine.mmioRead32(address) == ROOT_SIGNATURE_LOW &&
+    machine.mmioRead32(address + 4) == ROOT_SIGNATURE_HIGH &&
+    sum(address, 20) == 0
+  );
 }
 
 /** The sum of bytes, modulo 256; 0 over a sound table. */
@@ -150,7 +150,7 @@ function addCpu(apicId: u32): void {
     cpusIgnored++;
     return;
   }
-  unchecked(apicIds[cpuCount] = apicId);
+  unchecked((apicIds[cpuCount] = apicId));
   cpuCount++;
 }
 

@@ -6,8 +6,6 @@
 import * as machine from "./machine";
 
 /** Panics with `message` unless `condition` holds. Inlined, so that the panic names the caller. */
-// @ts-ignore: decorator
-@inline
 export function check(condition: bool, message: string): void {
   if (!condition) machine.panic(changetype<usize>(message), message.length);
 }

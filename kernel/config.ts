@@ -39,12 +39,12 @@ export enum Addressing {
 /** What the command line says of one NIC's addresses; all in network order. */
 @unmanaged
 export class NicConfig {
-  addressing: Addressing;
+  addressing: Addressing = Addressing.None;
   /** 0 unless static. */
-  ip: u32;
-  prefix: u32;
+  ip: u32 = 0;
+  prefix: u32 = 0;
   /** 0 when none was given. With DHCP, it goes before the router that the server names. */
-  gateway: u32;
+  gateway: u32 = 0;
 }
 
 /** How many NICs can be given addresses: ip, ip1, ip2, ip3. */

@@ -69,7 +69,7 @@ export function startOthers(): void {
 /** What another CPU does first: takes its part of RAM. */
 export function join(): void {
   events.setLogLevel(<events.LogLevel>machine.mailboxRead(MAIL_LOG_LEVEL));
-  growTo(<usize>machine.mailboxRead(MAIL_ARENA_PAGES) << 16);
+  growTo((<usize>machine.mailboxRead(MAIL_ARENA_PAGES)) << 16);
   printBoot(machine.mailboxRead(MAIL_CPUS));
 }
 

@@ -72,7 +72,12 @@ export declare function memoryEnd(): u64;
  * 128 KiB of RAM for its tables and stacks above all arenas. False if it does not come up.
  */
 export declare function cpuStart(
-  index: u32, apicId: u32, block: u64, arena: u64, arenaBytes: u64): bool;
+  index: u32,
+  apicId: u32,
+  block: u64,
+  arena: u64,
+  arenaBytes: u64,
+): bool;
 
 /** 64 words that all CPUs share, zero at first. */
 export declare function mailboxRead(word: u32): u32;

@@ -31,10 +31,10 @@ const POLL_US: u64 = 1000;
 const SECOND_US: u64 = 1000000;
 
 /** All of this is set when `running` is. */
-@lazy let device: NetDevice = changetype<NetDevice>(0);
-@lazy let pair: QueuePair = changetype<QueuePair>(0);
-@lazy let stack: Stack = changetype<Stack>(0);
-@lazy let runner: Runner = changetype<Runner>(0);
+let device: NetDevice = changetype<NetDevice>(0);
+let pair: QueuePair = changetype<QueuePair>(0);
+let stack: Stack = changetype<Stack>(0);
+let runner: Runner = changetype<Runner>(0);
 let running: bool = false;
 
 let announced: bool = false;
@@ -166,7 +166,6 @@ export function step(): u64 {
 }
 
 /** Console lines and configuration changes; each costs one comparison when there is nothing. */
-@inline
 function listen(): void {
   if (consoleVector != NO_VECTOR) {
     const count = machine.interruptCount(consoleVector);
@@ -185,7 +184,6 @@ function listen(): void {
 }
 
 /** Time spent on work, for both directions: their packets are handled in one go. */
-@inline
 function account(start: u64): void {
   const cycles = machine.tsc() - start;
   pair.rx.statistics.polls++;

@@ -32,7 +32,11 @@ export function print(device: NetDevice, pair: QueuePair, stack: Stack): void {
 
 /** `stack`: whose reasons for dropping belong to this direction as well. */
 function printDirection(
-  name: string, counters: QueueStatistics, stack: Stack | null, interrupts: u32, free: u32
+  name: string,
+  counters: QueueStatistics,
+  stack: Stack | null,
+  interrupts: u32,
+  free: u32,
 ): void {
   events.beginObject(name);
   events.num("packets", counters.packets);

@@ -5,7 +5,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { symbolsAssembly, symbolsOf } from "./symbols.ts";
+import { symbolsAssembly, symbolsOf } from "./symbols";
 
 const BUILD = "build";
 const IMAGE_BYTES_MAX = 128 * 1024;

@@ -41,8 +41,7 @@ const RECOVERIES_MAX: u32 = 1000;
 
 /** Whether a PCI function is one of our devices. The revision does not matter. */
 export function isNetDevice(pci: PciFunction): bool {
-  return pci.vendor == VENDOR
-    && (pci.device == DEVICE_MODERN || pci.device == DEVICE_TRANSITIONAL);
+  return pci.vendor == VENDOR && (pci.device == DEVICE_MODERN || pci.device == DEVICE_TRANSITIONAL);
 }
 
 export class NetDevice {
@@ -185,9 +184,10 @@ export class NetDevice {
     events.beginItem();
     if (name != null) events.text("name", name);
     else events.num("bit", bit);
-    const reason = bit == features.MTU && !mtuUsable
-      ? "the device's mtu is below 68"
-      : features.declineReason(bit, this.leftOut);
+    const reason =
+      bit == features.MTU && !mtuUsable
+        ? "the device's mtu is below 68"
+        : features.declineReason(bit, this.leftOut);
     events.text("reason", reason);
     events.endItem();
   }
@@ -251,9 +251,10 @@ export class NetDevice {
     const last = min(msix.entries - 1, 2);
     const rxEntry = this.polling ? NO_MSIX_VECTOR : min<u32>(1, last);
     const txEntry = this.polling ? NO_MSIX_VECTOR : last;
-    const bound = this.transport.setConfigVector(0)
-      && this.transport.setQueueVector(RX_QUEUE, rxEntry)
-      && this.transport.setQueueVector(TX_QUEUE, txEntry);
+    const bound =
+      this.transport.setConfigVector(0) &&
+      this.transport.setQueueVector(RX_QUEUE, rxEntry) &&
+      this.transport.setQueueVector(TX_QUEUE, txEntry);
     return bound ? null : "the device has no room for its interrupt vectors";
   }
 
@@ -275,9 +276,19 @@ export class NetDevice {
     pair.rx.reset(rxNotify - 1, RX_QUEUE, features.has(this.accepted, features.MRG_RXBUF));
     pair.tx.reset(txNotify - 1, TX_QUEUE, this.config.mtu + ETHERNET_BYTES);
     transport.enableQueue(
-      RX_QUEUE, rx.size, rx.descAddress(), rx.driverAddress(), rx.deviceAddress());
+      RX_QUEUE,
+      rx.size,
+      rx.descAddress(),
+      rx.driverAddress(),
+      rx.deviceAddress(),
+    );
     transport.enableQueue(
-      TX_QUEUE, tx.size, tx.descAddress(), tx.driverAddress(), tx.deviceAddress());
+      TX_QUEUE,
+      tx.size,
+      tx.descAddress(),
+      tx.driverAddress(),
+      tx.deviceAddress(),
+    );
     rx.disableInterrupts();
     tx.disableInterrupts();
     pair.rx.provide();
@@ -317,9 +328,8 @@ export class NetDevice {
   recover(reason: string): void {
     this.recoveries++;
     events.error(reason);
-    const problem = this.recoveries > RECOVERIES_MAX
-      ? "the device went wrong too often"
-      : this.bringUp();
+    const problem =
+      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
     if (problem != null) events.fatal(problem);
   }
 }

@@ -32,25 +32,24 @@ const PACKET_BYTES: u32 = 32;
 @unmanaged
 export class Packet {
   /** The buffer, where the net header is. */
-  buffer: usize;
+  buffer: usize = 0;
   /** The first byte of the frame (first segment) or of its continuation (other segments). */
-  data: usize;
+  data: usize = 0;
   /** Bytes of the frame in this segment. */
-  length: u32;
+  length: u32 = 0;
   /** Bytes of the whole frame, without the net header; valid in the first segment. */
-  total: u32;
+  total: u32 = 0;
   /** The next segment of a merged packet, or null. */
-  next: Packet | null;
+  next: Packet | null = null;
   /** For whoever has the packet; the driver leaves it alone. */
-  mark: u32;
-  unused1: u32;
-  unused2: u32;
+  mark: u32 = 0;
+  private unused: u64 = 0;
 }
 
 /** Up to BURST_MAX packets, in order. */
 @unmanaged
 export class Burst {
-  count: u32;
+  count: u32 = 0;
 
   /** A new, empty burst. At boot only. */
   static create(): Burst {
@@ -60,13 +59,17 @@ export class Burst {
   @inline
   get(index: u32): Packet {
     return changetype<Packet>(
-      load<usize>(changetype<usize>(this) + (index << 2), offsetof<Burst>()));
+      load<usize>(changetype<usize>(this) + (index << 2), offsetof<Burst>()),
+    );
   }
 
   @inline
   push(packet: Packet): void {
     store<usize>(
-      changetype<usize>(this) + (this.count << 2), changetype<usize>(packet), offsetof<Burst>());
+      changetype<usize>(this) + (this.count << 2),
+      changetype<usize>(packet),
+      offsetof<Burst>(),
+    );
     this.count++;
   }
 

@@ -3,7 +3,8 @@
  * Apps and the network stack see only this. Made by device.ts.
  */
 import * as machine from "../../kernel/machine";
-import { RingFault, SplitRing } from "../virtio/split-ring";
+import { RingFault } from "../virtio/ring";
+import { SplitRing } from "../virtio/split-ring";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
 import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";

@@ -3,14 +3,14 @@
  * ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.3, §5.1.9.4
  */
 import * as machine from "../../kernel/machine";
-import { RingFault } from "../virtio/split-ring";
+import { Ring, RingFault } from "../virtio/ring";
 import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 /** Offset of num_buffers in the net header. virtio 1.4 §5.1.9 */
 const NUM_BUFFERS: usize = 10;
 
-export class RxQueue<R> {
+export class RxQueue<R extends Ring> {
   readonly ring: R;
   readonly statistics: QueueStatistics = new QueueStatistics();
   /** num_buffers announced more buffers than the ring has. */

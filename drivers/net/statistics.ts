@@ -16,18 +16,18 @@ export enum QueueDrop {
 
 @unmanaged
 export class QueueStatistics {
-  packets: u64;
+  packets: u64 = 0;
   /** Bytes of Ethernet frames, without the net header. */
-  bytes: u64;
+  bytes: u64 = 0;
   /** Notifications sent to the device, and those that it did not want. */
-  kicks: u64;
-  kicksSuppressed: u64;
+  kicks: u64 = 0;
+  kicksSuppressed: u64 = 0;
   /** How often the queue was looked at, and the time stamp cycles of looks that found work. */
-  polls: u64;
-  cycles: u64;
-  usedLengthDrops: u64;
-  numBuffersDrops: u64;
-  tooLongDrops: u64;
+  polls: u64 = 0;
+  cycles: u64 = 0;
+  usedLengthDrops: u64 = 0;
+  numBuffersDrops: u64 = 0;
+  tooLongDrops: u64 = 0;
 
   drop(reason: QueueDrop): void {
     if (reason == QueueDrop.USED_LENGTH) this.usedLengthDrops++;

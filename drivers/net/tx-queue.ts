@@ -3,11 +3,11 @@
  * sent. The ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.2
  */
 import * as machine from "../../kernel/machine";
-import { RingFault } from "../virtio/split-ring";
+import { Ring, RingFault } from "../virtio/ring";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
-export class TxQueue<R> {
+export class TxQueue<R extends Ring> {
   readonly ring: R;
   readonly statistics: QueueStatistics = new QueueStatistics();
   private pool: PacketPool;
@@ -103,7 +103,6 @@ export class TxQueue<R> {
  * only where it is not, so that the cache line of an unchanged header stays shared.
  * virtio 1.4 §5.1.9.2.1
  */
-@inline
 function clearHeader(packet: Packet): void {
   const header = packet.buffer;
   if ((load<u64>(header) | <u64>load<u32>(header, 8)) == 0) return;

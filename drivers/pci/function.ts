@@ -59,10 +59,10 @@ export class PciFunction {
     const high = wide ? config.read32(this.bdf, offset + 4) : 0;
     config.write32(this.bdf, offset, u32.MAX_VALUE);
     if (wide) config.write32(this.bdf, offset + 4, u32.MAX_VALUE);
-    const maskLow = config.read32(this.bdf, offset) & ~<u32>0xf;
+    const maskLow = config.read32(this.bdf, offset) & ~(<u32>0xf);
     const maskHigh = wide ? config.read32(this.bdf, offset + 4) : u32.MAX_VALUE;
-    const size = ~((<u64>maskHigh << 32) | maskLow) + 1;
-    let address = (<u64>high << 32) | (low & ~<u32>0xf);
+    const size = ~(((<u64>maskHigh) << 32) | maskLow) + 1;
+    let address = ((<u64>high) << 32) | (low & ~(<u32>0xf));
     if (maskLow == 0 && (!wide || maskHigh == 0)) return wide;
     if (address == 0) address = allocateBar(size);
     config.write32(this.bdf, offset, <u32>address | (low & 0xf));

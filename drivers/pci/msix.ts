@@ -33,7 +33,7 @@ export class Msix {
     const pci = this.pci;
     const entries = (pci.read16(capability + 2) & CONTROL_SIZE) + 1;
     const place = pci.read32(capability + 4);
-    const mapped = pci.mapBar(place & 7, place & ~<u32>7, entries * ENTRY_BYTES);
+    const mapped = pci.mapBar(place & 7, place & ~(<u32>7), entries * ENTRY_BYTES);
     if (mapped == 0) return;
     this.capability = capability;
     this.table = mapped - 1;

@@ -43,7 +43,12 @@ export function findStructure(pci: PciFunction, type: u32, needed: u32, mapMax: 
 }
 
 function readStructure(
-  pci: PciFunction, capability: u32, type: u32, needed: u32, mapMax: u32, found: Structure
+  pci: PciFunction,
+  capability: u32,
+  type: u32,
+  needed: u32,
+  mapMax: u32,
+  found: Structure,
 ): bool {
   // virtio 1.4 §4.1.4.1: a cap_len beyond what we know is no error, one below it is.
   const bytes = type == NOTIFY_CFG ? NOTIFY_CAPABILITY_BYTES : CAPABILITY_BYTES;

@@ -20,8 +20,13 @@ const BITS: u32 = 128;
 
 /** The bits that this driver has code for, 0 to 63. */
 const IMPLEMENTED: u64 =
-  (1 << MTU) | (1 << MAC) | (1 << MRG_RXBUF) | (1 << STATUS) | (1 << INDIRECT_DESC)
-  | (1 << EVENT_IDX) | ((<u64>1) << VERSION_1);
+  (1 << MTU) |
+  (1 << MAC) |
+  (1 << MRG_RXBUF) |
+  (1 << STATUS) |
+  (1 << INDIRECT_DESC) |
+  (1 << EVENT_IDX) |
+  ((<u64>1) << VERSION_1);
 
 /** The name of each bit, as the specification has it, in lower case and without its prefix. */
 const names = new StaticArray<string | null>(BITS);
@@ -93,7 +98,6 @@ export function featureName(bit: u32): string | null {
   return bit < BITS ? unchecked(names[bit]) : null;
 }
 
-@inline
 export function has(features: u64, bit: u32): bool {
   return ((features >> bit) & 1) != 0;
 }

@@ -21,6 +21,7 @@
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
 import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+import { Ring, RingFault } from "./ring";
 
 const DESC_F_NEXT: u32 = 1;
 const DESC_F_WRITE: u32 = 2;
@@ -39,19 +40,8 @@ export const INDIRECT_MAX: u32 = 16;
 /** From this many segments on a table costs less than the descriptors that it saves. */
 const INDIRECT_FROM: u32 = 3;
 
-/** What a device did wrong with a ring. */
-export enum RingFault {
-  NONE,
-  /** The used index moved by more than what is outstanding. */
-  USED_INDEX,
-  /** A used id is beyond the ring. */
-  USED_ID,
-  /** A used id names a descriptor that is not the head of anything outstanding. */
-  USED_NOT_OUTSTANDING,
-}
-
-export class SplitRing {
-  readonly size: u32;
+export class SplitRing implements Ring {
+  size: u32;
   fault: RingFault = RingFault.NONE;
   /** Descriptors that are free. */
   free: u32 = 0;
@@ -142,7 +132,7 @@ export class SplitRing {
    * caller has made sure that as many descriptors are free. Not seen before `publish`.
    */
   offerWritable(burst: Burst, count: u32, bytes: u32): void {
-    const meta = <u64>bytes | (<u64>DESC_F_WRITE << 32);
+    const meta = <u64>bytes | ((<u64>DESC_F_WRITE) << 32);
     for (let i: u32 = 0; i < count; i++) {
       const packet = burst.get(i);
       this.offerOne(packet, this.dma + packet.buffer, meta);
@@ -212,13 +202,13 @@ export class SplitRing {
     for (let i: u32 = 0; i < segments && segment != null; i++) {
       const last = i + 1 == segments;
       const entry = table + (i << 4);
-      const flags = last ? 0 : <u64>DESC_F_NEXT | (<u64>(i + 1) << 16);
+      const flags = last ? 0 : <u64>DESC_F_NEXT | ((<u64>(i + 1)) << 16);
       store<u64>(entry, this.dma + segment.buffer);
       store<u64>(entry, <u64>segmentBytes(segment, i) | (flags << 32), 8);
       segment = segment.next;
     }
     const bytes = segments * DESC_BYTES;
-    this.offerOne(packet, this.dma + table, <u64>bytes | (<u64>DESC_F_INDIRECT << 32));
+    this.offerOne(packet, this.dma + table, <u64>bytes | ((<u64>DESC_F_INDIRECT) << 32));
     this.free--;
   }
 
@@ -229,7 +219,7 @@ export class SplitRing {
       const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
       this.freeHead++;
       const next = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
-      const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | (<u64>next << 16);
+      const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | ((<u64>next) << 16);
       this.describe(id, this.dma + segment.buffer, <u64>segmentBytes(segment, i) | (flags << 32));
       segment = segment.next;
     }
@@ -355,7 +345,6 @@ export class SplitRing {
 }
 
 /** The net header lies in front of the first segment only. */
-@inline
 function segmentBytes(segment: Packet, index: u32): u32 {
   return segment.length + (index == 0 ? NET_HEADER_BYTES : 0);
 }

@@ -109,7 +109,7 @@ export class VirtioPci {
     const low = machine.mmioRead32(this.common + DEVICE_FEATURE);
     machine.mmioWrite32(this.common + DEVICE_FEATURE_SELECT, 2 * word + 1);
     const high = machine.mmioRead32(this.common + DEVICE_FEATURE);
-    return (<u64>high << 32) | low;
+    return ((<u64>high) << 32) | low;
   }
 
   /** Accepts feature bits 0 to 63; the ones above stay as reset left them, not accepted. */

@@ -16,7 +16,7 @@ const OVERHEAD: usize = 32;
 
 /** Linear memory as it is now, in bytes. */
 export function memoryBytes(): usize {
-  return <usize>memory.size() << 16;
+  return (<usize>memory.size()) << 16;
 }
 
 /** Makes linear memory `bytes` long (a multiple of 64 KiB). False when the host has no more. */

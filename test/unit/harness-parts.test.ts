@@ -85,6 +85,8 @@ test("lines are cut at line ends only, also inside a character", () => {
   const take = lineSplitter((text) => lines.push(text));
   for (const byte of Buffer.from("a\u00e9b\r\nsecond\nrest")) take(Buffer.from([byte]));
   assert.equal(lines, ["a\u00e9b", "second"]);
+  take.end();
+  assert.is(lines.at(-1), "rest");
 });
 
 test("events: well-formed objects only", () => {

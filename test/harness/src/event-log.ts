@@ -121,7 +121,13 @@ export class EventLog {
       return past as EventNamed<Name>;
     }
     this.refuseHopelessWait(name);
-    return (await this.wait(name, where, options.timeoutMs ?? 10_000)) as EventNamed<Name>;
+    try {
+      return (await this.wait(name, where, options.timeoutMs ?? 10_000)) as EventNamed<Name>;
+    } catch (error) {
+      // The stack of whoever waits says more than that of the console's reader.
+      if (error instanceof Error) Error.captureStackTrace(error);
+      throw error;
+    }
   }
 
   private refuseHopelessWait(name: string): void {

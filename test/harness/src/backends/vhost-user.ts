@@ -129,13 +129,13 @@ export class VhostUserBackend implements Backend {
     return running.until(() => running.history.at(-1), timeoutMs, "statistics");
   }
 
-  /** The statistics of the next `seconds` seconds, one for each. */
-  async sample(seconds: number): Promise<readonly PortStats[]> {
+  /** The next `count` statistics. testpmd's period of a second may last up to two. */
+  async sample(count: number): Promise<readonly PortStats[]> {
     const { running } = this;
     const from = running.history.length;
-    const enough = () => (running.history.length >= from + seconds ? true : undefined);
-    await running.until(enough, (seconds + 5) * 1000, `${seconds} seconds of statistics`);
-    return running.history.slice(from, from + seconds);
+    const enough = () => (running.history.length >= from + count ? true : undefined);
+    await running.until(enough, (2 * count + 5) * 1000, `${count} statistics`);
+    return running.history.slice(from, from + count);
   }
 
   /** Waits until testpmd itself has counted that much. */

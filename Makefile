@@ -1,0 +1,43 @@
+# The commands of the project; `make help` lists them. Every one sets up what it needs first
+# (tools/setup.sh), says so, and does nothing there the second time.
+
+SHELL := /bin/bash
+SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.json
+TOOLS := $(wildcard tools/*.ts)
+
+.PHONY: help image run test format clean
+
+help:
+	@echo 'make image   build build/vireo.elf (and build/vireo.map)'
+	@echo 'make run     boot it under QEMU with user networking, no root needed; RUN="--help" for options'
+	@echo 'make test    build, check and test everything; TEST="--help" for options'
+	@echo 'make format  bring all sources into the form that the tests ask for'
+	@echo 'make clean   remove build/'
+
+image: build/vireo.elf
+
+build/tools/%.mjs: tools/%.ts $(TOOLS)
+	@tools/setup.sh build
+	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
+		--packages=external --outfile=$@ --log-level=warning
+
+build/vireo.elf: $(SOURCES) build/tools/build-image.mjs
+	@tools/setup.sh build
+	@echo 'building build/vireo.elf'
+	@node build/tools/build-image.mjs
+
+run: build/vireo.elf build/tools/run.mjs
+	@tools/setup.sh run
+	@exec node build/tools/run.mjs $(RUN)
+
+test: build/vireo.elf build/tools/test.mjs
+	@tools/setup.sh test
+	@exec node build/tools/test.mjs $(TEST)
+
+format:
+	@tools/setup.sh test
+	@node_modules/.bin/biome check --write --log-level=error .
+	@clang-format -i boot/*.c boot/*.h
+
+clean:
+	@rm -rf build

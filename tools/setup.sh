@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs what a command of the Makefile needs and is not there: npm packages by the lock file,
+# Debian packages when root. Called with `build`, `run` or `test`. Silent when there is nothing to
+# do; without root it says in one line what to install, and ends with status 3.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly goal=${1:?usage: tools/setup.sh build|run|test}
+readonly qemu_wanted=8.2
+
+fail() {
+  echo "setup: $*" >&2
+  exit 3
+}
+
+node_is_new_enough() {
+  command -v node >/dev/null && [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ]
+}
+
+# Programs and the Debian packages that have them, for each goal.
+programs() {
+  echo 'gcc gcc' 'ld binutils' 'strip binutils'
+  [ "$goal" = build ] && return
+  echo 'qemu-system-x86_64 qemu-system-x86'
+  [ "$goal" = run ] && return
+  echo 'ip iproute2' 'ping iputils-ping' 'arping iputils-arping' 'tcpdump tcpdump'
+  echo 'nc netcat-openbsd' 'taskset util-linux' 'dpdk-testpmd dpdk-dev' 'clang-format clang-format'
+}
+
+missing_packages() {
+  programs | xargs -n 2 | while read -r program package; do
+    command -v "$program" >/dev/null || echo "$package"
+  done | sort -u
+}
+
+qemu_is_new_enough() {
+  local have
+  have=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+  [ "$(printf '%s\n' "$qemu_wanted" "$have" | sort -V | head -n 1)" = "$qemu_wanted" ]
+}
+
+# The archive that this machine already uses for its release, so that no address is written here.
+add_backports() {
+  local site
+  site=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
+  [ -n "$site" ] || fail 'QEMU 8.2 or newer is needed and this is no Debian 12: install it by hand'
+  echo "setup: adding bookworm-backports for QEMU $qemu_wanted or newer"
+  echo "deb $site bookworm-backports main" >/etc/apt/sources.list.d/vireo-backports.list
+  apt-get update -qq
+}
+
+install_packages() {
+  local packages
+  packages=$(missing_packages | xargs)
+  if [ "$goal" != build ] && command -v qemu-system-x86_64 >/dev/null && ! qemu_is_new_enough; then
+    packages="$packages qemu-system-x86"
+  fi
+  [ -n "${packages// /}" ] || return 0
+  [ "$(id -u)" -eq 0 ] || fail "install these first: apt-get install $packages" \
+    "(QEMU $qemu_wanted or newer, in Debian 12 from bookworm-backports)"
+  echo "setup: installing $packages"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  if [[ " $packages " == *' qemu-system-x86 '* ]]; then
+    if ! apt-cache policy qemu-system-x86 | grep -q 'bookworm-backports\|1:[89]\|1:1[0-9]'; then
+      add_backports
+    fi
+    apt-get install -qq -y --no-install-recommends -t bookworm-backports qemu-system-x86 >/dev/null ||
+      apt-get install -qq -y --no-install-recommends qemu-system-x86 >/dev/null
+  fi
+  # shellcheck disable=SC2086 # one word a package
+  apt-get install -qq -y --no-install-recommends $packages >/dev/null
+}
+
+install_modules() {
+  [ node_modules/.package-lock.json -nt package-lock.json ] && return
+  echo 'setup: installing npm packages (npm ci)'
+  npm ci --no-audit --no-fund --loglevel=error
+  touch node_modules/.package-lock.json
+}
+
+node_is_new_enough || fail 'Node.js 20 or newer is needed; install it from nodejs.org or your distribution'
+install_packages
+install_modules
