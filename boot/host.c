@@ -88,11 +88,19 @@ static void console_byte(char byte) {
     port_write8(PORT_COM1, (uint8_t)byte);
 }
 
-void console_write(const char *text, uint32_t bytes) {
-    /* Bounded as well: a CPU that died while holding the lock must not silence the others. */
+/* Bounded as well: a CPU that died while holding the lock must not silence the others. */
+static void console_take(void) {
     for (uint32_t i = 0; i < LOCK_SPINS_MAX && __atomic_exchange_n(&console_lock, 1, 2); i++)
         __builtin_ia32_pause();
+}
+
+static void console_put(const char *text, uint32_t bytes) {
     for (uint32_t i = 0; i < bytes; i++) console_byte(text[i]);
+}
+
+void console_write(const char *text, uint32_t bytes) {
+    console_take();
+    console_put(text, bytes);
     __atomic_store_n(&console_lock, 0, __ATOMIC_RELEASE);
 }
 
@@ -107,9 +115,16 @@ int32_t console_read(void) {
 #define EXIT_SUCCESS_CODE 0x10 /* isa-debug-exit: QEMU's status is 2 * code + 1, so 33 */
 #define EXIT_FAILURE_CODE 0x11
 
-_Noreturn void machine_exit(uint32_t status) {
+static _Noreturn void stop(uint32_t status) {
     port_write8(PORT_EXIT, status == 0 ? EXIT_SUCCESS_CODE : EXIT_FAILURE_CODE);
     for (;;) call_ring0(0, 0, 0, 0, 0, SERVICE_HALT);
+}
+
+/* The console is never given back: what follows the last line on another CPU is not written. */
+_Noreturn void machine_exit(uint32_t status, const char *last_line, uint32_t bytes) {
+    console_take();
+    console_put(last_line, bytes);
+    stop(status);
 }
 
 /* Function names by address, made by tools/ from the linked image; in the final link only. */
@@ -194,8 +209,7 @@ static _Noreturn void report_panic(const char *cause, const char *message, uint3
     put(&end, ",\"status\":\"failure\",\"message\":\"panic\"");
     put_end(&end);
     put(&line, end.text);
-    console_write(line.text, line.bytes);
-    machine_exit(1);
+    machine_exit(1, line.text, line.bytes);
 }
 
 static uint32_t text_length(const char *text) {
@@ -225,6 +239,17 @@ static const char *const exception_names[] = {"divide error",
                                               "machine check",
                                               "SIMD error"};
 
+static const char *const trap_names[] = {"none",
+                                         "out of bounds memory access",
+                                         "integer overflow",
+                                         "integer divide by zero",
+                                         "invalid conversion to integer",
+                                         "unreachable",
+                                         "indirect call",
+                                         "uncaught exception",
+                                         "unaligned access",
+                                         "call stack exhausted"};
+
 #define GUARD_BYTES 0x200000000 /* what a Wasm access can reach: 32 bits of index and of offset */
 
 /* Entered from ring0.c's handle_exception, with a fresh stack. */
@@ -233,9 +258,13 @@ _Noreturn void user_panic(uint64_t cpu) {
     uint32_t count = sizeof exception_names / sizeof exception_names[0];
     const char *name = record->vector < count ? exception_names[record->vector] : "exception";
     bool in_linear = record->address - LINEAR_BASE < GUARD_BYTES;
-    if (record->active > 1) machine_exit(1);
+    if (record->active > 1) stop(1);
     if (record->vector != 14)
         report_panic("cpu exception", name, text_length(name), record->rip, NULL);
+    if (record->address - (CPU_INSTANCE + 4096) < CPU_USER_STACK - (CPU_INSTANCE + 4096)) {
+        const char *exhausted = trap_names[WASM_RT_TRAP_EXHAUSTION];
+        report_panic("wasm trap", exhausted, text_length(exhausted), record->rip, NULL);
+    }
     if (in_linear) {
         uint64_t address = record->address - LINEAR_BASE;
         report_panic("wasm trap", "out of bounds memory access", 27, record->rip, &address);
@@ -255,17 +284,6 @@ _Noreturn __attribute__((noinline)) void machine_panic(const uint16_t *message,
 
 /* ---- wasm2c's runtime --------------------------------------------------------------------------
  */
-
-static const char *const trap_names[] = {"none",
-                                         "out of bounds memory access",
-                                         "integer overflow",
-                                         "integer divide by zero",
-                                         "invalid conversion to integer",
-                                         "unreachable",
-                                         "indirect call",
-                                         "uncaught exception",
-                                         "unaligned access",
-                                         "call stack exhausted"};
 
 _Noreturn __attribute__((noinline)) void wasm_rt_trap(wasm_rt_trap_t code) {
     const char *name = trap_names[code];

@@ -26,7 +26,7 @@ extern volatile uint32_t mailbox[MAILBOX_WORDS];
 uint64_t call_ring0(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t service);
 void console_write(const char *text, uint32_t bytes);
 int32_t console_read(void);
-_Noreturn void machine_exit(uint32_t status);
+_Noreturn void machine_exit(uint32_t status, const char *last_line, uint32_t bytes);
 _Noreturn void machine_panic(const uint16_t *message, uint32_t characters);
 
 /* Device memory. The window is 4 GiB wide and only what was mapped in it is there. */

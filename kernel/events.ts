@@ -180,6 +180,11 @@ export function begin(event: string): void {
 
 /** Closes the event and writes its line. */
 export function end(): void {
+  closeEvent();
+  if (!silenced) machine.consoleWrite(line, <u32>length);
+}
+
+function closeEvent(): void {
   check(open && depth == 1 && skipped == 0, "an event was not closed in order");
   if (truncated) {
     const mark = ',"truncated":true';
@@ -188,7 +193,6 @@ export function end(): void {
   close();
   store<u8>(line + length++, 0x0a);
   open = false;
-  if (!silenced) machine.consoleWrite(line, <u32>length);
 }
 
 function isSilenced(event: string): bool {
@@ -345,9 +349,9 @@ function exit(status: string, message: string, code: u32): void {
   begin("exit");
   text("status", status);
   text("message", message);
-  end();
+  closeEvent();
   ended = true;
-  machine.exit(code);
+  machine.exit(code, line, <u32>length);
 }
 
 /** Ends the run well. Where the host comes back from exit, so does this: return after it. */

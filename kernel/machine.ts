@@ -111,8 +111,11 @@ export declare function consoleRead(): i32;
 /** 64 random bits, as good as the machine has. Not for keys. */
 export declare function entropy(): u64;
 
-/** Ends the run: 0 is success, anything else failure. Does not return. */
-export declare function exit(status: u32): void;
+/**
+ * Writes the run's last line, after which no CPU writes another, and ends the run: 0 is success,
+ * anything else failure. Does not return.
+ */
+export declare function exit(status: u32, pointer: usize, bytes: u32): void;
 
 /**
  * Reports a broken invariant in the form of the `panic` event, and ends the run. The message is a

@@ -1,6 +1,7 @@
 /**
  * Builds build/vireo.elf: AssemblyScript -> WebAssembly -> C -> one freestanding ELF64. Called by
- * `make image`. Every step's inputs are in the tree or pinned by package-lock.json, no step writes
+ * `make image`, and by tests with the arguments NAME and ASCONFIG for an image of another module
+ * (build/NAME.elf). Every step's inputs are in the tree or pinned by package-lock.json, no step writes
  * a time or a path into its output, and so two builds of one commit are byte-identical.
  */
 import { execFileSync } from "node:child_process";
@@ -8,6 +9,9 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { symbolsAssembly, symbolsOf } from "./symbols";
 
 const BUILD = "build";
+const [name = "vireo", config = "asconfig.json"] = process.argv.slice(2);
+/** Where the steps leave their intermediate files, one folder an image. */
+const WORK = `${BUILD}/${name}`;
 const IMAGE_BYTES_MAX = 128 * 1024;
 
 const COMPILE = [
@@ -23,7 +27,7 @@ const COMPILE = [
   "-fno-tree-loop-distribute-patterns",
   "-ffunction-sections",
   "-Iboot",
-  `-I${BUILD}`,
+  `-I${WORK}`,
 ];
 const WARN = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"];
 /** Generated code has unused helpers and variables; its semantics are wasm2c's business. */
@@ -57,70 +61,71 @@ export function useConstantBase(source: string): string {
 }
 
 function compileWasm(): void {
-  run("node_modules/.bin/asc", ["--config", "asconfig.json", "--target", "release"]);
-  const generated = `${BUILD}/vireo.wasm.c`;
-  run("node_modules/.bin/wasm2c", ["-n", "vireo", "-o", generated, `${BUILD}/vireo.wasm`]);
+  const wasm = `${BUILD}/${name}.wasm`;
+  run("node_modules/.bin/asc", ["--config", config, "--target", "release"]);
+  const generated = `${WORK}/vireo.wasm.c`;
+  run("node_modules/.bin/wasm2c", ["-n", "vireo", "-o", generated, wasm]);
   writeFileSync(generated, useConstantBase(readFileSync(generated, "utf8")));
 }
 
 function compileObjects(): void {
-  for (const name of ["entry", "traps"]) {
-    run("gcc", [...COMPILE, "-c", `boot/${name}.S`, "-o", `${BUILD}/${name}.o`]);
+  for (const file of ["entry", "traps"]) {
+    run("gcc", [...COMPILE, "-c", `boot/${file}.S`, "-o", `${WORK}/${file}.o`]);
   }
-  for (const name of ["ring0", "services"]) {
+  for (const file of ["ring0", "services"]) {
     const options = [...COMPILE, ...WARN, "-Os", "-mgeneral-regs-only"];
-    run("gcc", [...options, "-c", `boot/${name}.c`, "-o", `${BUILD}/${name}.o`]);
+    run("gcc", [...options, "-c", `boot/${file}.c`, "-o", `${WORK}/${file}.o`]);
   }
-  run("gcc", [...COMPILE, ...WARN_GENERATED, "-O2", "-c", "boot/host.c", "-o", `${BUILD}/host.o`]);
+  run("gcc", [...COMPILE, ...WARN_GENERATED, "-O2", "-c", "boot/host.c", "-o", `${WORK}/host.o`]);
   const script = run("gcc", ["-E", "-P", "-x", "c", "-Iboot", "boot/image.ld"]);
-  writeFileSync(`${BUILD}/image.ld`, script);
+  writeFileSync(`${WORK}/image.ld`, script);
 }
 
 function link(output: string, symbols: string): void {
-  writeFileSync(`${BUILD}/symbols.S`, symbols);
-  run("gcc", ["-c", `${BUILD}/symbols.S`, "-o", `${BUILD}/symbols.o`]);
+  writeFileSync(`${WORK}/symbols.S`, symbols);
+  run("gcc", ["-c", `${WORK}/symbols.S`, "-o", `${WORK}/symbols.o`]);
   const objects = ["entry", "traps", "ring0", "services", "host", "symbols"];
-  // Run inside build/, because the linker script names the objects.
+  // Run where the objects are, because the linker script names them.
   execFileSync(
     "ld",
     [
-      ...["-nostdlib", "-static", "--gc-sections", "-z", "max-page-size=4096", "-z", "noexecstack"],
-      ...["--build-id=none", "--no-warn-rwx-segments", "-T", "image.ld", "-o", output],
-      ...objects.map((name) => `${name}.o`),
+      ...["-nostdlib", "-static", "--gc-sections", "-z", "max-page-size=4096"],
+      ...["-z", "noexecstack", "--build-id=none", "--no-warn-rwx-segments"],
+      ...["-T", "image.ld", "-o", output, ...objects.map((object) => `${object}.o`)],
     ],
-    { cwd: BUILD, stdio: ["ignore", "inherit", "inherit"] },
+    { cwd: WORK, stdio: ["ignore", "inherit", "inherit"] },
   );
 }
 
 /** Links twice: the table of function names is made from the first link, which it does not move. */
 function linkImage(): void {
   link("first.elf", symbolsAssembly([]));
-  const symbols = symbolsOf(run("nm", ["-n", `${BUILD}/first.elf`]));
-  link("vireo.elf", symbolsAssembly(symbols));
-  const map = run("nm", ["-n", `${BUILD}/vireo.elf`]);
+  const symbols = symbolsOf(run("nm", ["-n", `${WORK}/first.elf`]));
+  link("last.elf", symbolsAssembly(symbols));
+  const map = run("nm", ["-n", `${WORK}/last.elf`]);
   if (JSON.stringify(symbolsOf(map)) !== JSON.stringify(symbols)) {
     throw new Error("the table of function names moved the functions: check boot/image.ld");
   }
-  writeFileSync(`${BUILD}/vireo.map`, map);
-  run("strip", ["--strip-all", `${BUILD}/vireo.elf`]);
+  writeFileSync(`${BUILD}/${name}.map`, map);
+  run("strip", ["--strip-all", "-o", `${BUILD}/${name}.elf`, `${WORK}/last.elf`]);
 }
 
 function report(): void {
-  const bytes = statSync(`${BUILD}/vireo.elf`).size;
-  const sections = run("size", ["-A", "-d", `${BUILD}/vireo.elf`])
+  const bytes = statSync(`${BUILD}/${name}.elf`).size;
+  const sections = run("size", ["-A", "-d", `${BUILD}/${name}.elf`])
     .split("\n")
     .filter((line) => /^\.(ring0|ring0\.bss|text|rodata|data|bss)\s/.test(line))
     .map((line) => line.trim().split(/\s+/).slice(0, 2));
-  for (const [name = "", size = ""] of sections) {
-    console.log(`  ${name.padEnd(12)}${size.padStart(8)} bytes`);
+  for (const [section = "", size = ""] of sections) {
+    console.log(`  ${section.padEnd(12)}${size.padStart(8)} bytes`);
   }
-  console.log(`  ${"file".padEnd(12)}${String(bytes).padStart(8)} bytes  build/vireo.elf`);
+  console.log(`  ${"file".padEnd(12)}${String(bytes).padStart(8)} bytes  build/${name}.elf`);
   if (bytes > IMAGE_BYTES_MAX) {
     throw new Error(`the image has ${bytes} bytes, the limit is ${IMAGE_BYTES_MAX}`);
   }
 }
 
-mkdirSync(BUILD, { recursive: true });
+mkdirSync(WORK, { recursive: true });
 try {
   compileWasm();
   compileObjects();
