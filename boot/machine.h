@@ -176,8 +176,8 @@ static inline uint64_t IMPORT(entropy)(Machine *m) {
     x = (x ^ x >> 27) * 0x94d049bb133111eb;
     return x ^ x >> 31;
 }
-static inline void IMPORT(exit)(Machine *m, uint32_t status) {
-    machine_exit(status);
+static inline void IMPORT(exit)(Machine *m, uint32_t status, uint32_t pointer, uint32_t bytes) {
+    machine_exit(status, linear(pointer), bytes);
 }
 static inline void IMPORT(panic)(Machine *m, uint32_t message, uint32_t characters) {
     machine_panic((const uint16_t *)linear(message), characters);
