@@ -62,7 +62,7 @@ export function useConstantBase(source: string): string {
 
 function compileWasm(): void {
   const wasm = `${BUILD}/${name}.wasm`;
-  run("node_modules/.bin/asc", ["--config", config, "--target", "release"]);
+  run("node_modules/.bin/asc", ["--config", config, "--target", "release", "--outFile", wasm]);
   const generated = `${WORK}/vireo.wasm.c`;
   run("node_modules/.bin/wasm2c", ["-n", "vireo", "-o", generated, wasm]);
   writeFileSync(generated, useConstantBase(readFileSync(generated, "utf8")));
