@@ -58,33 +58,36 @@ __asm__(
  */
 
 #define UART_INTERRUPT_ENABLE (PORT_COM1 + 1)
-#define UART_FIFO_CONTROL (PORT_COM1 + 2)
 #define UART_LINE_CONTROL (PORT_COM1 + 3)
 #define UART_MODEM_CONTROL (PORT_COM1 + 4)
 #define UART_LINE_STATUS (PORT_COM1 + 5)
 #define UART_RECEIVED_INTERRUPT 1
-#define UART_FIFO 1
 #define UART_8N1 3
 #define UART_READY_AND_INTERRUPT 0xb /* DTR, RTS, OUT2: the last lets interrupts out */
 #define UART_DATA_READY 1
 #define UART_TRANSMIT_EMPTY 0x20
+#define UART_ALL_SENT 0x40
 #define UART_SPINS_MAX 1000000
 #define LOCK_SPINS_MAX 100000000
 
 volatile uint32_t mailbox[MAILBOX_WORDS];
 static volatile uint32_t console_lock;
 
+/* The FIFO stays off: turning it on would throw away what was typed before. */
 static void console_open(void) {
     port_write8(UART_LINE_CONTROL, UART_8N1);
-    port_write8(UART_FIFO_CONTROL, UART_FIFO);
     port_write8(UART_MODEM_CONTROL, UART_READY_AND_INTERRUPT);
     port_write8(UART_INTERRUPT_ENABLE, UART_RECEIVED_INTERRUPT);
 }
 
-static void console_byte(char byte) {
-    /* Bounded: a console that nobody drains must not stop the driver. */
+/* Bounded: a console that nobody drains must not stop the driver. */
+static void console_wait(uint32_t status) {
     for (uint32_t i = 0; i < UART_SPINS_MAX; i++)
-        if (port_read8(UART_LINE_STATUS) & UART_TRANSMIT_EMPTY) break;
+        if (port_read8(UART_LINE_STATUS) & status) return;
+}
+
+static void console_byte(char byte) {
+    console_wait(UART_TRANSMIT_EMPTY);
     port_write8(PORT_COM1, (uint8_t)byte);
 }
 
@@ -124,6 +127,8 @@ static _Noreturn void stop(uint32_t status) {
 _Noreturn void machine_exit(uint32_t status, const char *last_line, uint32_t bytes) {
     console_take();
     console_put(last_line, bytes);
+    /* QEMU ends with the port write, whatever its serial port still holds. */
+    console_wait(UART_ALL_SENT);
     stop(status);
 }
 

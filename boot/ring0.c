@@ -202,7 +202,8 @@ void boot_cpu_zero(const StartInfo *info) {
         *to++ = *from++;
     build_shared();
     next_cpu = (CpuMemory){&cpu0_block, image_physical(&cpu0_block), ARENA_BASE, 0, 0};
-    next_cpu.arena_bytes = machine_facts.memory_end - ARENA_BASE;
+    uint64_t end = machine_facts.memory_end & ~(uint64_t)(LARGE_PAGE - 1);
+    next_cpu.arena_bytes = end > ARENA_BASE ? end - ARENA_BASE : 0;
     build_cpu(&next_cpu);
     leave_boot(start_user);
 }

@@ -1,9 +1,11 @@
-// What `make run` starts: the image in QEMU with user networking, no root needed. Says how to reach the guest and shows its
-// counters every second until Ctrl-C (or for --seconds); then prints the totals.
+// What `make run` starts: the image in QEMU with user networking, no root needed. Says how to reach
+// the guest and shows its counters every second until Ctrl-C (or for --seconds); then prints the
+// totals.
 
 import { parseArgs } from "node:util";
 import { chooseAccelerator } from "../test/harness/src/accelerator";
 import { type UserBackend, user } from "../test/harness/src/backends/user";
+import { delay } from "../test/harness/src/deadline";
 import { EnvironmentError, messageOf } from "../test/harness/src/errors";
 import { type ReadyEvent, type StatsEvent, sumQueues } from "../test/harness/src/events";
 import { findProgram } from "../test/harness/src/processes";
@@ -16,13 +18,13 @@ import {
   type Machine,
 } from "../test/harness/src/vm-options";
 
-const USAGE = `usage: make run [ARGS='options']
+const USAGE = `usage: make run [RUN='options']
 
   --accelerator auto|kvm|tcg   default: auto (KVM where the image boots under it, else TCG)
   --machine q35|pc|microvm     default: q35
   --cpus N                     default: 1
   --append 'key=value …'       the guest's command line (default: app=echo ip=dhcp)
-  --echo-port N                host UDP port for the guest's port 7 (default: 5007 or the next free one)
+  --echo-port N                host UDP port for the guest's port 7 (default: 5007 or the next free)
   --seconds N                  stop by itself after N seconds
   --json                       one JSON object a line instead of text`;
 
@@ -31,6 +33,7 @@ const STATUS_USAGE = 2;
 const STATUS_ENVIRONMENT = 3;
 const DEFAULT_ECHO_PORT = 5007;
 const QUIET_INTERVAL_S = 10;
+const SHOW_INTERVAL_MS = 1000;
 const READY_TIMEOUT_MS = 60_000;
 
 class UsageError extends Error {}
@@ -175,21 +178,30 @@ function announce(settings: Settings, ready: ReadyEvent, net: UserBackend, reaso
   console.log(settings.seconds === undefined ? "Ctrl-C ends it." : `Runs ${settings.seconds} s.`);
 }
 
-/** Resolves when the person, or --seconds, wants the end. */
-function endWanted(seconds: number | undefined): Promise<void> {
+/** Resolves when the person wants the end. */
+function interrupted(): Promise<void> {
   return new Promise((resolve) => {
-    if (seconds !== undefined) setTimeout(resolve, seconds * 1000);
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => resolve());
   });
 }
 
-async function runGuest(settings: Settings): Promise<void> {
-  const qemu = findQemu();
-  const wanted = endWanted(settings.seconds);
+/** Shows the counters every second until `end`, then the totals, and stops the guest. */
+async function watch(vm: Vm, display: Display, end: Promise<void>): Promise<void> {
   let ended = false;
-  void wanted.then(() => {
+  void end.then(() => {
     ended = true;
   });
+  while (!ended) {
+    display.show(await vm.stats());
+    await Promise.race([delay(SHOW_INTERVAL_MS), end]);
+  }
+  display.total(await vm.stats());
+  await vm.stop();
+}
+
+async function runGuest(settings: Settings): Promise<void> {
+  const qemu = findQemu();
+  const wanted = interrupted();
   const { accelerator, reason } =
     settings.accelerator === "auto"
       ? await chooseAccelerator(defaultImage())
@@ -205,21 +217,16 @@ async function runGuest(settings: Settings): Promise<void> {
     ...(append === undefined ? {} : { append }),
   });
   try {
-    const first = Promise.race([vm.waitFor("ready", { timeoutMs: READY_TIMEOUT_MS }), wanted]);
-    const ready = await first;
-    if (ready !== undefined) announce(settings, ready, net, `${accelerator}: ${reason}`);
-    const display = new Display(settings.json);
-    let last: StatsEvent | undefined;
-    while (!ended && ready !== undefined) {
-      last = await vm.stats();
-      display.show(last);
-      await Promise.race([new Promise((resolve) => setTimeout(resolve, 1000)), wanted]);
-    }
-    if (ready !== undefined) {
-      last = await vm.stats();
-      display.total(last);
-    }
-    await vm.stop();
+    const ready = await Promise.race([
+      vm.waitFor("ready", { timeoutMs: READY_TIMEOUT_MS }),
+      wanted,
+    ]);
+    // Interrupted during the boot, when the guest does not listen to its console yet.
+    if (ready === undefined) return;
+    announce(settings, ready, net, `${accelerator}: ${reason}`);
+    const { seconds, json } = settings;
+    const end = seconds === undefined ? wanted : Promise.race([delay(seconds * 1000), wanted]);
+    await watch(vm, new Display(json), end);
   } finally {
     await vm.kill();
   }

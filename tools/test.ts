@@ -1,5 +1,6 @@
-// What `make test` runs once the image is built: type check, Biome, unit tests, integration tests. Each step says what it
-// runs and how long it took; the last line is the runner's `N passed, N failed, N skipped`.
+// What `make test` runs once the image is built: type check, Biome, unit tests, integration tests.
+// Each step says what it runs and how long it took; the last line is the runner's `N passed, N
+// failed, N skipped`.
 //
 // Arguments go to the runner (`--grep`, paths, …); a static check that fails ends everything.
 
@@ -31,7 +32,7 @@ function check(step: Step): boolean {
 
 exitOnSignals();
 if (process.argv.includes("--help")) {
-  console.log("usage: make test [ARGS='runner options'] — see also qemu-test-harness run --help");
+  console.log("usage: make test [TEST='runner options'] — see also qemu-test-harness run --help");
   process.exit(0);
 }
 for (const step of CHECKS) {

@@ -12,7 +12,7 @@ import { check } from "../check";
 const ALIGNMENT: usize = 16;
 
 /** What the runtime may need beyond the bytes asked for: its header and its own rounding. */
-const OVERHEAD: usize = 32;
+const OVERHEAD: usize = 48;
 
 /** Linear memory as it is now, in bytes. */
 export function memoryBytes(): usize {
@@ -43,8 +43,9 @@ export function allocate(bytes: usize, alignment: usize = ALIGNMENT): usize {
 }
 
 /**
- * Gives out what is left, so that from here on an allocation of any kind must fail: the host does
- * not let linear memory grow beyond this CPU's share, and the runtime then traps.
+ * Gives out what is left, so that from here on an allocation of any kind must fail: linear memory
+ * is as large as this CPU's share or as the module may have (asconfig.json), it does not grow, and
+ * the runtime then traps.
  */
 export function seal(): void {
   heap.alloc(available());

@@ -1,4 +1,5 @@
-// What the image is told wrongly, it names in an `error` event and refuses with status 35; nothing is silently ignored.
+// What the image is told wrongly, it names in an `error` event and refuses with status 35; nothing
+// is silently ignored.
 
 import { assert, suite, user } from "qemu-test-harness";
 import { STATIC_ADDRESS } from "./support";

@@ -1,4 +1,5 @@
-// The image boots on every machine type with 1, 2 and 4 vCPUs, speaks ARP, ICMP, UDP and DHCP, and exits with success.
+// The image boots on every machine type with 1, 2 and 4 vCPUs, speaks ARP, ICMP, UDP and DHCP, and
+// exits with success.
 
 import {
   type Accelerator,

@@ -1,4 +1,5 @@
-// Frames of every size and in every number: nothing is lost, changed or doubled, and the rings wrap.
+// Frames of every size and in every number: nothing is lost, changed or doubled, and the rings
+// wrap.
 
 import { assert, suite, sumQueues } from "qemu-test-harness";
 import { bootEcho, DISCARD_PORT, echoLoad, GUEST_IP, UDP_OVERHEAD_BYTES } from "./support";

@@ -1,4 +1,5 @@
-// What the integration tests share: a guest that echoes on a stream backend, and loads of numbered echo frames.
+// What the integration tests share: a guest that echoes on a stream backend, and loads of numbered
+// echo frames.
 
 import {
   type DeviceOptions,
@@ -59,7 +60,10 @@ function payloadOf(number: number, length: number): Buffer {
   return payload;
 }
 
-/** Sends a load to the echo port and resolves when all of it has come back unchanged, each datagram once. */
+/**
+ * Sends a load to the echo port and resolves when all of it has come back unchanged, each datagram
+ * once.
+ */
 export async function echoLoad({ net, peer, vm }: EchoGuest, load: EchoLoad): Promise<void> {
   const route = await peer.route(GUEST_IP);
   const back = new Uint8Array(load.count);

@@ -1,5 +1,6 @@
-// Rates with DPDK behind vhost-user, by DPDK's own counters: 60-byte frames, one queue pair, polling. The rates are what the
-// project demands of the guest; only the run (CPUs, bursts, buffers) may be tuned here.
+// Rates with DPDK behind vhost-user, by DPDK's own counters: 60-byte frames, one queue pair,
+// polling. The rates are what the project demands of the guest; only the run (CPUs, bursts,
+// buffers) may be tuned here.
 
 import { cpus } from "node:os";
 import {

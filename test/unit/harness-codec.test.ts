@@ -1,4 +1,5 @@
-// The packet codec: known vectors, round trips, and refusals of everything that is cut or has a wrong checksum.
+// The packet codec: known vectors, round trips, and refusals of everything that is cut or has a
+// wrong checksum.
 
 import {
   ARP_REPLY,
@@ -111,7 +112,7 @@ test("ICMP echo: round trip, and a changed bit is noticed", () => {
   }
 });
 
-test("UDP in IPv4 in Ethernet: round trip for every payload length up to 64, and to the MTU", () => {
+test("UDP in IPv4 in Ethernet: round trip for payloads of 0 to 64 bytes, and up to the MTU", () => {
   for (const length of [...Array(65).keys(), 1471, 1472]) {
     const payload = Buffer.from(Array.from({ length }, (_, i) => (i * 7 + length) & 0xff));
     const frame = udpFrame(ROUTE, { sourcePort: 40_000, destinationPort: 7, payload });

@@ -1,4 +1,5 @@
-// The harness's parts that need no QEMU: captures, queues with deadlines, console events, QEMU's command line and version.
+// The harness's parts that need no QEMU: captures, queues with deadlines, console events, QEMU's
+// command line and version.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -109,7 +110,7 @@ test("event log: firmware noise before the first event is kept, noise after it f
   assert.is(log.lines.length, 3);
 });
 
-test("event log: an unasked error rejects other waits at once, and is found by name later", async () => {
+test("event log: an unasked error rejects other waits, and is found by name later", async () => {
   const log = new EventLog(() => undefined);
   const wait = rejection(log.waitFor("ready", { timeoutMs: 5000 }));
   log.add(line("error", { message: "no such key" }));
@@ -120,7 +121,7 @@ test("event log: an unasked error rejects other waits at once, and is found by n
   assert.is(log.unclaimed(), undefined);
 });
 
-test("event log: fresh waits ignore the past; deadlines and the end reject with the tail", async () => {
+test("event log: fresh waits ignore the past; the end rejects with the tail", async () => {
   const log = new EventLog(() => undefined);
   log.add(line("stats", { nic: 0 }));
   assert.match(await rejection(log.waitFor("stats", { fresh: true, timeoutMs: 10 })), /within 10/);

@@ -1,4 +1,5 @@
-// The runner against test files that misbehave: each must fail the run, whatever status it ends with.
+// The runner against test files that misbehave: each must fail the run, whatever status it ends
+// with.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// The executable: bundles the command line (TypeScript, which Node 20 cannot run) into build/harness/cli.mjs and starts it.
-// Bundling takes some tens of milliseconds, so it is done every time and can never be stale.
+// The executable: bundles the command line (TypeScript, which Node 20 cannot run) into
+// build/harness/cli.mjs and starts it. Bundling takes some tens of milliseconds, so it is done
+// every time and can never be stale.
 
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';

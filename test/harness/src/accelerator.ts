@@ -1,9 +1,10 @@
-// Decides between KVM and TCG by booting the image under KVM with a deadline. Asked by the VM ('auto'), by `make run` and by
-// `qemu-test-harness probe`.
+// Decides between KVM and TCG by booting the image under KVM with a deadline. Asked by the VM
+// ('auto'), by `make run` and by `qemu-test-harness probe`.
 //
-// The existence of /dev/kvm proves nothing: where virtual machines are nested in software, an ordinary guest may take
-// minutes to its first instruction. The probe is the image itself, started with no network card: by its contract it then
-// reports that no virtio-net device was found and ends with status 35, which shows that it booted.
+// The existence of /dev/kvm proves nothing: where virtual machines are nested in software, an
+// ordinary guest may take minutes to its first instruction. The probe is the image itself, started
+// with no network card: by its contract it then reports that no virtio-net device was found and
+// ends with status 35, which shows that it booted.
 
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
@@ -29,7 +30,10 @@ const CACHE = "build/accelerator.json";
 const DEVICE = "/dev/kvm";
 const STATUS_FAILURE = 35;
 
-/** The accelerator to use for `image` on this machine. Remembered until the machine, its kernel or QEMU changes. */
+/**
+ * The accelerator to use for `image` on this machine. Remembered until the machine, its kernel or
+ * QEMU changes.
+ */
 export async function chooseAccelerator(image: string): Promise<Choice> {
   const deviceTime = modificationTime(DEVICE);
   if (deviceTime === undefined) {

@@ -1,6 +1,7 @@
 // The command line: `qemu-test-harness run|list|probe`. Started by bin/qemu-test-harness.mjs.
 //
-// Exit statuses: 0 all is well, 1 a test failed (or none passed), 2 wrong usage, 3 this machine lacks something.
+// Exit statuses: 0 all is well, 1 a test failed (or none passed), 2 wrong usage, 3 this machine
+// lacks something.
 
 import { parseArgs } from "node:util";
 import { chooseAccelerator } from "./accelerator";

@@ -1,5 +1,5 @@
-// Waiting with deadlines: a promise with a limit, and a queue whose readers have one. Every wait in the package goes
-// through here, so that none can last for ever.
+// Waiting with deadlines: a promise with a limit, and a queue whose readers have one. Every wait in
+// the package goes through here, so that none can last for ever.
 
 import { DeadlineError } from "./errors";
 
@@ -26,7 +26,10 @@ export async function withDeadline<T>(
   }
 }
 
-/** Waits `ms` milliseconds. For pacing a load and for polling an outside program, never instead of an event. */
+/**
+ * Waits `ms` milliseconds. For pacing a load and for polling an outside program, never instead of
+ * an event.
+ */
 export function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
@@ -38,8 +41,8 @@ interface Waiter<T> {
 }
 
 /**
- * A queue of items that arrive from outside, taken by readers with deadlines. Items nobody has taken are kept up to
- * `limit`, then the oldest is dropped and counted.
+ * A queue of items that arrive from outside, taken by readers with deadlines. Items nobody has
+ * taken are kept up to `limit`, then the oldest is dropped and counted.
  */
 export class Inbox<T> {
   private readonly items: T[] = [];
@@ -81,7 +84,9 @@ export class Inbox<T> {
     return this.items.splice(0);
   }
 
-  /** The next item that `accept` takes; items it refuses stay for others. Rejects after `timeoutMs`. */
+  /**
+   * The next item that `accept` takes; items it refuses stay for others. Rejects after `timeoutMs`.
+   */
   async next(timeoutMs: number, accept: (item: T) => boolean = () => true): Promise<T> {
     const index = this.items.findIndex(accept);
     const found = index < 0 ? [] : this.items.splice(index, 1);

@@ -1,4 +1,5 @@
-// A DHCP server with one address to give, on a peer. For tests of the guest's DHCP client without QEMU's user network.
+// A DHCP server with one address to give, on a peer. For tests of the guest's DHCP client without
+// QEMU's user network.
 
 import {
   BOOT_REPLY,

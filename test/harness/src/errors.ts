@@ -1,5 +1,5 @@
-// The errors this package throws. Every other file uses them; the runner and the command line turn them into results and
-// exit statuses.
+// The errors this package throws. Every other file uses them; the runner and the command line turn
+// them into results and exit statuses.
 
 /** Something a test did or saw is wrong: the test fails. */
 export class HarnessError extends Error {

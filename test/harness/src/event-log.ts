@@ -58,7 +58,10 @@ export class EventLog {
     waiter.resolve(event);
   }
 
-  /** Waits for other events end at an error nobody asked for; a later wait for that error still finds it. */
+  /**
+   * Waits for other events end at an error nobody asked for; a later wait for that error still
+   * finds it.
+   */
   private rejectUnclaimed(event: GuestEvent): void {
     const error = new HarnessError(`the guest reports ${JSON.stringify(event)}\n${this.tail()}`);
     for (const waiter of [...this.waiters]) {
@@ -77,7 +80,10 @@ export class EventLog {
     return this.events.find((event) => FATAL.has(event.event) && !this.claimed.has(event));
   }
 
-  /** Counts every error and panic event as asked for: the caller expects a failure and judges it itself. */
+  /**
+   * Counts every error and panic event as asked for: the caller expects a failure and judges it
+   * itself.
+   */
   claimAll(): void {
     for (const event of this.events) if (FATAL.has(event.event)) this.claimed.add(event);
   }

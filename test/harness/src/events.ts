@@ -1,5 +1,6 @@
-// The guest's console events, as the image's contract lists them: one JSON object a line. Read by the VM; tests use the
-// types. Fields may be added by the guest at any time, so nothing here rejects an unknown field.
+// The guest's console events, as the image's contract lists them: one JSON object a line. Read by
+// the VM; tests use the types. Fields may be added by the guest at any time, so nothing here
+// rejects an unknown field.
 
 export interface BaseEvent {
   readonly event: string;
@@ -51,7 +52,10 @@ export interface LinkEvent extends BaseEvent {
   readonly up: boolean;
 }
 
-/** Counters of one direction of one queue pair; bytes are Ethernet frames without the virtio header and FCS. */
+/**
+ * Counters of one direction of one queue pair; bytes are Ethernet frames without the virtio header
+ * and FCS.
+ */
 export interface DirectionStats {
   readonly packets: number;
   readonly bytes: number;

@@ -1,4 +1,5 @@
-// Cuts a byte stream into lines. Used for the guest's console, QEMU's stderr, QMP and the test files' results.
+// Cuts a byte stream into lines. Used for the guest's console, QEMU's stderr, QMP and the test
+// files' results.
 
 export interface LineSplitter {
   (chunk: Buffer): void;
@@ -6,7 +7,10 @@ export interface LineSplitter {
   end(): void;
 }
 
-/** Returns a function that takes chunks and calls `onLine` for each whole line, without its line end. */
+/**
+ * Returns a function that takes chunks and calls `onLine` for each whole line, without its line
+ * end.
+ */
 export function lineSplitter(onLine: (line: string) => void): LineSplitter {
   let rest: Buffer = Buffer.alloc(0);
   const take = (chunk: Buffer) => {

@@ -1,7 +1,7 @@
-// Capture files in the classic pcap format (readable by tcpdump and Wireshark), and a bounded recording in memory. The frame
-// backends record; the runner writes the recording of a failed test.
+// Capture files in the classic pcap format (readable by tcpdump and Wireshark), and a bounded
+// recording in memory. The frame backends record; the runner writes the recording of a failed test.
 //
-//   file:   magic u32 | major u16 | minor u16 | zone i32 | accuracy u32 | snap length u32 | link type u32
+//   file:   magic u32 | major, minor u16 | zone i32 | accuracy u32 | snap length u32 | link u32
 //   frame:  seconds u32 | nanoseconds u32 | captured length u32 | original length u32 | bytes
 
 import { HarnessError } from "./errors";
@@ -38,7 +38,10 @@ export function writePcap(frames: readonly CapturedFrame[]): Buffer {
   return Buffer.concat(parts);
 }
 
-/** The frames of a capture file with nanosecond or microsecond times. Throws on anything else and on a cut file. */
+/**
+ * The frames of a capture file with nanosecond or microsecond times. Throws on anything else and on
+ * a cut file.
+ */
 export function readPcap(file: Buffer): CapturedFrame[] {
   const magic = file.length >= FILE_HEADER_BYTES ? file.readUInt32LE(0) : 0;
   if (magic !== MAGIC_NANOSECONDS && magic !== 0xa1b2c3d4) {

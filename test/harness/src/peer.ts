@@ -1,5 +1,5 @@
-// A tiny host on the other end of a frame port: answers ARP for its own address, asks for the guest's, pings, sends UDP, and
-// can serve DHCP. Used by tests with the stream and dgram backends.
+// A tiny host on the other end of a frame port: answers ARP for its own address, asks for the
+// guest's, pings, sends UDP, and can serve DHCP. Used by tests with the stream and dgram backends.
 
 import type { FramePort } from "./backends/frame-port";
 import { BROADCAST_MAC } from "./codec/address";
@@ -161,7 +161,9 @@ export class Peer {
     return reply;
   }
 
-  /** Sends a datagram and returns the answer to it, whatever its payload. Rejects after `timeoutMs`. */
+  /**
+   * Sends a datagram and returns the answer to it, whatever its payload. Rejects after `timeoutMs`.
+   */
   async udp(
     ip: string,
     port: number,

@@ -1,7 +1,8 @@
 // Starts outside programs so that none survives us. Called by the VM, the backends and the runner.
 //
-// Each program gets a process group of its own (so that all its children can be ended at once, and so that Ctrl-C on the
-// terminal reaches only us), and, where util-linux's setpriv exists, the kernel's order to die with its parent.
+// Each program gets a process group of its own (so that all its children can be ended at once, and
+// so that Ctrl-C on the terminal reaches only us), and, where util-linux's setpriv exists, the
+// kernel's order to die with its parent.
 
 import { type ChildProcess, type StdioOptions, spawn, spawnSync } from "node:child_process";
 import { withDeadline } from "./deadline";
@@ -91,7 +92,10 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** Runs a program to its end, with `input` on its standard input. Rejects when it outlives `timeoutMs`. */
+/**
+ * Runs a program to its end, with `input` on its standard input. Rejects when it outlives
+ * `timeoutMs`.
+ */
 export async function runCommand(
   argv: readonly string[],
   options: { timeoutMs?: number; input?: string | Uint8Array } = {},

@@ -1,4 +1,5 @@
-// Finds QEMU and checks its version. Called before anything boots; its errors are one line each and say what to do.
+// Finds QEMU and checks its version. Called before anything boots; its errors are one line each and
+// say what to do.
 
 import { spawnSync } from "node:child_process";
 import { EnvironmentError } from "./errors";

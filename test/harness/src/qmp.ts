@@ -1,6 +1,8 @@
-// A client for QEMU's machine protocol: commands with deadlines, and events. The VM owns one; tests use `vm.qmp`.
+// A client for QEMU's machine protocol: commands with deadlines, and events. The VM owns one; tests
+// use `vm.qmp`.
 //
-// We listen and QEMU connects, so that no connection attempt has to be repeated until QEMU is ready.
+// We listen and QEMU connects, so that no connection attempt has to be repeated until QEMU is
+// ready.
 
 import { createServer, type Server, type Socket } from "node:net";
 import { Inbox, withDeadline } from "./deadline";
@@ -85,7 +87,9 @@ export class Qmp {
     else pending.reject(new HarnessError(`QMP ${pending.command}: ${message.error.desc}`));
   }
 
-  /** Runs a command and returns what QEMU returns. Rejects on QEMU's error and after `timeoutMs`. */
+  /**
+   * Runs a command and returns what QEMU returns. Rejects on QEMU's error and after `timeoutMs`.
+   */
   async execute(
     command: string,
     options: { arguments?: Record<string, unknown>; timeoutMs?: number } = {},

@@ -1,8 +1,10 @@
-// What one run owns: its identifier, its directory under the system's temporary directory, and everything to undo when the
-// process ends for whatever reason. Called by whatever starts processes or creates namespaces, sockets or directories.
+// What one run owns: its identifier, its directory under the system's temporary directory, and
+// everything to undo when the process ends for whatever reason. Called by whatever starts processes
+// or creates namespaces, sockets or directories.
 //
-// The identifiers travel to child processes in the environment, so that the runner can find and end what a killed test
-// file left behind: processes by their environment, namespaces and directories by their names.
+// The identifiers travel to child processes in the environment, so that the runner can find and end
+// what a killed test file left behind: processes by their environment, namespaces and directories
+// by their names.
 
 import { mkdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -45,7 +47,10 @@ export function scratchDirectory(): string {
   return path;
 }
 
-/** Runs `undo` when the process ends, in reverse order; it must be synchronous. Returns a function that cancels it. */
+/**
+ * Runs `undo` when the process ends, in reverse order; it must be synchronous. Returns a function
+ * that cancels it.
+ */
 export function atExit(undo: () => void): () => void {
   if (cleanups.size === 0) process.on("exit", runCleanups);
   cleanups.add(undo);
@@ -66,7 +71,10 @@ function runCleanups(): void {
   }
 }
 
-/** Makes SIGINT, SIGTERM and SIGHUP end the process through its clean-ups, with the shell's status (128 + number). */
+/**
+ * Makes SIGINT, SIGTERM and SIGHUP end the process through its clean-ups, with the shell's status
+ * (128 + number).
+ */
 export function exitOnSignals(): void {
   const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
   for (const [signal, number] of Object.entries(numbers)) {

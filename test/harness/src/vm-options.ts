@@ -1,4 +1,5 @@
-// The options of a VM and QEMU's command line made from them. Used by the VM; pure, so that it can be tested without QEMU.
+// The options of a VM and QEMU's command line made from them. Used by the VM; pure, so that it can
+// be tested without QEMU.
 
 import { type Backend, type DeviceOptions, formatOptions } from "./backends/backend";
 

@@ -1,5 +1,5 @@
-// One QEMU with one guest image: starts it, reads its console, speaks to it, and judges how it ended. Made by
-// `TestContext.vm` in tests and by `make run`.
+// One QEMU with one guest image: starts it, reads its console, speaks to it, and judges how it
+// ended. Made by `TestContext.vm` in tests and by `make run`.
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -106,15 +106,15 @@ export class Vm {
   }
 
   private async started(): Promise<void> {
-    // A guest may do its work and end before QEMU has answered on QMP.
-    const up = Promise.race([this.qmp.ready, this.process.exited]);
+    // A guest may do its work and end before QEMU has answered on QMP; and a QEMU that
+    // refuses its arguments drops the connection before it ends.
+    const { exited } = this.process;
+    const up = Promise.race([this.qmp.ready.catch(() => exited), exited]);
     try {
       await withDeadline(up, START_TIMEOUT_MS, () => `QEMU does not start: ${this.commandLine}`);
     } catch (error) {
-      if (this.process.running) {
-        await this.process.stop();
-        throw error;
-      }
+      await this.process.stop();
+      throw error;
     }
     if (this.exit !== undefined && this.log.events.length === 0) {
       throw new HarnessError(`${this.describeExit()}\n${this.commandLine}`);
@@ -180,8 +180,9 @@ export class Vm {
   }
 
   /**
-   * The first event of that name, past or future (with `fresh`: future only). Rejects at once, with the console's tail,
-   * when QEMU ends or the guest reports an error or panic that nobody asked for, and after `timeoutMs` (10 s).
+   * The first event of that name, past or future (with `fresh`: future only). Rejects at once, with
+   * the console's tail, when QEMU ends or the guest reports an error or panic that nobody asked
+   * for, and after `timeoutMs` (10 s).
    */
   waitFor<Name extends string>(
     name: Name,
@@ -214,7 +215,10 @@ export class Vm {
     return answer;
   }
 
-  /** Asks the guest to exit. Rejects unless it ends with success: status 33 and a last `exit` event that says so. */
+  /**
+   * Asks the guest to exit. Rejects unless it ends with success: status 33 and a last `exit` event
+   * that says so.
+   */
   async stop(options: { timeoutMs?: number } = {}): Promise<Finished> {
     if (this.running) this.send("exit");
     return this.finished({ timeoutMs: options.timeoutMs ?? STOP_TIMEOUT_MS });
@@ -226,7 +230,10 @@ export class Vm {
     return this.judge(STATUS_SUCCESS, "success");
   }
 
-  /** Waits until the guest reports an error or a panic and ends with failure (35); rejects when it succeeds. */
+  /**
+   * Waits until the guest reports an error or a panic and ends with failure (35); rejects when it
+   * succeeds.
+   */
   async failure(options: { timeoutMs?: number } = {}): Promise<Failed> {
     await this.ended(options.timeoutMs ?? STOP_TIMEOUT_MS);
     this.log.claimAll();
@@ -265,7 +272,9 @@ export class Vm {
     return { status: this.exit?.status ?? null, events: this.history };
   }
 
-  /** What is wrong with this VM although no wait has failed for it yet; undefined when nothing is. */
+  /**
+   * What is wrong with this VM although no wait has failed for it yet; undefined when nothing is.
+   */
   problem(): string | undefined {
     const bad = this.log.unclaimed();
     if (bad !== undefined) return `the guest reported ${JSON.stringify(bad)}\n${this.tail()}`;

@@ -1,4 +1,5 @@
-// What the VM asks of the host's side of a network card. One file per kind of backend implements it.
+// What the VM asks of the host's side of a network card. One file per kind of backend implements
+// it.
 
 /** A file for the artefacts of a failed test. */
 export interface Artifact {

@@ -1,5 +1,5 @@
-// The `dgram` backend: one UDP datagram on the loopback interface for each frame. No privileges; frames are dropped when a
-// socket's buffer is full, which makes it the backend for tests of loss.
+// The `dgram` backend: one UDP datagram on the loopback interface for each frame. No privileges;
+// frames are dropped when a socket's buffer is full, which makes it the backend for tests of loss.
 
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";

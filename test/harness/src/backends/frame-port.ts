@@ -1,4 +1,5 @@
-// What the two socket backends (stream, dgram) have in common: frames in and out, counted and recorded, with waits.
+// What the two socket backends (stream, dgram) have in common: frames in and out, counted and
+// recorded, with waits.
 
 import { Inbox } from "../deadline";
 import { HarnessError } from "../errors";
@@ -15,7 +16,9 @@ export abstract class FramePort {
 
   abstract send(frame: Uint8Array): Promise<void>;
 
-  /** The next frame from the guest; rejects after `timeoutMs`. Not for use together with `onFrame`. */
+  /**
+   * The next frame from the guest; rejects after `timeoutMs`. Not for use together with `onFrame`.
+   */
   receive(timeoutMs = 5000): Promise<Buffer> {
     return this.inbox.next(timeoutMs);
   }

@@ -1,5 +1,6 @@
-// The `stream` backend: frames over a Unix stream socket, each after its length in four big-endian bytes. No privileges
-// needed; nothing is lost, because QEMU waits when the socket is full. We listen, QEMU connects when it starts.
+// The `stream` backend: frames over a Unix stream socket, each after its length in four big-endian
+// bytes. No privileges needed; nothing is lost, because QEMU waits when the socket is full. We
+// listen, QEMU connects when it starts.
 
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";

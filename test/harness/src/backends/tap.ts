@@ -1,5 +1,6 @@
-// The `tap` backend: the Linux kernel as the peer. Each one has a network namespace of its own with the tap inside, and
-// QEMU is started in it; so no test sees another's traffic, and deleting the namespace deletes everything.
+// The `tap` backend: the Linux kernel as the peer. Each one has a network namespace of its own with
+// the tap inside, and QEMU is started in it; so no test sees another's traffic, and deleting the
+// namespace deletes everything.
 
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -72,7 +73,10 @@ export class TapBackend implements Backend {
     return queues > 1 ? { mq: true, vectors: 2 * queues + 2 } : {};
   }
 
-  /** Runs a program inside the namespace, to its end. Rejects only when it outlives `timeoutMs` (10 s). */
+  /**
+   * Runs a program inside the namespace, to its end. Rejects only when it outlives `timeoutMs` (10
+   * s).
+   */
   async exec(
     argv: readonly string[],
     options: { timeoutMs?: number; input?: string | Uint8Array } = {},
@@ -86,7 +90,10 @@ export class TapBackend implements Backend {
     await mustRun([...this.wrapper, ...argv]);
   }
 
-  /** The kernel's own counters of the tap: frames and bytes it has sent to the guest (tx) and taken from it (rx). */
+  /**
+   * The kernel's own counters of the tap: frames and bytes it has sent to the guest (tx) and taken
+   * from it (rx).
+   */
   async counters(): Promise<{
     rxPackets: number;
     rxBytes: number;

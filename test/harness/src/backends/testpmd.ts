@@ -1,5 +1,5 @@
-// DPDK's testpmd as a program under control: starts it with a vhost-user port, and reads its statistics. Used by the
-// vhost-user backend.
+// DPDK's testpmd as a program under control: starts it with a vhost-user port, and reads its
+// statistics. Used by the vhost-user backend.
 //
 // With --stats-period 1 testpmd prints, every second and without a line break we could rely on:
 //   RX-packets: 123        RX-missed: 0          RX-bytes:  7380
@@ -64,7 +64,9 @@ export class Testpmd {
     for (const listener of [...this.listeners]) listener();
   }
 
-  /** Waits until `ready` returns something; rejects when testpmd ends first and after `timeoutMs`. */
+  /**
+   * Waits until `ready` returns something; rejects when testpmd ends first and after `timeoutMs`.
+   */
   until<T>(ready: () => T | undefined, timeoutMs: number, what: string): Promise<T> {
     return new Promise((resolve, reject) => {
       const finish = (act: () => void) => {

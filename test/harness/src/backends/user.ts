@@ -1,4 +1,5 @@
-// The `user` backend: QEMU's own user-mode network with DHCP, and host UDP ports forwarded to the guest. No privileges.
+// The `user` backend: QEMU's own user-mode network with DHCP, and host UDP ports forwarded to the
+// guest. No privileges.
 
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -11,7 +12,10 @@ export const UDP_DISCARD_PORT = 9;
 const HIGHEST_PORT = 65_535;
 
 export interface UserOptions {
-  /** The host port wanted for the guest's port 7; the next free one is taken. Any free one unless given. */
+  /**
+   * The host port wanted for the guest's port 7; the next free one is taken. Any free one unless
+   * given.
+   */
   readonly echoPort?: number;
   readonly discardPort?: number;
 }
@@ -42,7 +46,10 @@ export class UserBackend implements Backend {
     return ["-netdev", `user,id=${id},${echo},${forward(this.discardPort, UDP_DISCARD_PORT)}`];
   }
 
-  /** Sends a datagram to the guest's echo port and returns what comes back. Rejects after `timeoutMs`. */
+  /**
+   * Sends a datagram to the guest's echo port and returns what comes back. Rejects after
+   * `timeoutMs`.
+   */
   async echo(payload: Uint8Array, timeoutMs = 5000): Promise<Buffer> {
     const socket = createSocket("udp4");
     try {

@@ -1,5 +1,6 @@
-// The `vhost-user` backend: DPDK's testpmd in a process of its own reads and writes the guest's rings directly. Forwarding
-// modes: rxonly counts what the guest sends, txonly floods it, io and macswap send back what comes.
+// The `vhost-user` backend: DPDK's testpmd in a process of its own reads and writes the guest's
+// rings directly. Forwarding modes: rxonly counts what the guest sends, txonly floods it, io and
+// macswap send back what comes.
 //
 // testpmd polls on CPU 1 and QEMU is kept on CPU 0; on shared CPUs every rate would be noise.
 

@@ -1,6 +1,9 @@
 // The Internet checksum (RFC 1071). Used by IPv4, ICMP and UDP.
 
-/** The ones' complement sum of 16-bit big-endian words, folded; an odd last byte counts as the high half of a word. */
+/**
+ * The ones' complement sum of 16-bit big-endian words, folded; an odd last byte counts as the high
+ * half of a word.
+ */
 export function onesSum(bytes: Uint8Array, start = 0): number {
   let sum = start;
   const even = bytes.length & ~1;
@@ -10,7 +13,10 @@ export function onesSum(bytes: Uint8Array, start = 0): number {
   return sum;
 }
 
-/** The checksum of `bytes` with their checksum field zero; over bytes that hold their right checksum it is 0. */
+/**
+ * The checksum of `bytes` with their checksum field zero; over bytes that hold their right checksum
+ * it is 0.
+ */
 export function internetChecksum(bytes: Uint8Array, start = 0): number {
   return ~onesSum(bytes, start) & 0xffff;
 }

@@ -1,7 +1,9 @@
 // DHCP messages (RFC 2131) as UDP payloads: the fixed part and options as a map from code to bytes.
 //
-//   0    1       2      3      4     8      10      12   16   20   24   28        44      108     236     240
-//   | op | htype | hlen | hops | xid | secs | flags | ci | yi | si | gi | chaddr | sname | file | cookie | options
+//   0    1       2      3      4     8      10      12   16   20   24   28
+//   | op | htype | hlen | hops | xid | secs | flags | ci | yi | si | gi | chaddr …
+//   44      108    236      240
+//   | sname | file | cookie | options
 
 import { HarnessError } from "../errors";
 import { readIpv4, readMac, writeIpv4, writeMac } from "./address";

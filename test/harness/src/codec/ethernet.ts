@@ -1,4 +1,5 @@
-// Ethernet II frames, with or without one 802.1Q tag, without FCS. Nothing is padded: the backends carry frames as they are.
+// Ethernet II frames, with or without one 802.1Q tag, without FCS. Nothing is padded: the backends
+// carry frames as they are.
 //
 //   0        6       12   14
 //   | dst    | src   | type | payload            untagged

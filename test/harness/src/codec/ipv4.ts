@@ -43,7 +43,10 @@ export function buildIpv4(fields: Ipv4Fields): Buffer {
   return packet;
 }
 
-/** Views a packet; bytes after its total length (Ethernet padding) are left out. Throws on a bad length or checksum. */
+/**
+ * Views a packet; bytes after its total length (Ethernet padding) are left out. Throws on a bad
+ * length or checksum.
+ */
 export function parseIpv4(packet: Buffer): Ipv4 {
   if (packet.length < IPV4_HEADER_BYTES) throw new HarnessError("IPv4: the header is cut");
   const headerBytes = (packet.readUInt8(0) & 15) * 4;

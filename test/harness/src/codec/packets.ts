@@ -1,5 +1,5 @@
-// Whole frames in one call: UDP and ICMP echo in IPv4 in Ethernet, and a parser that goes as deep as it can. Used by the peer
-// and by tests.
+// Whole frames in one call: UDP and ICMP echo in IPv4 in Ethernet, and a parser that goes as deep
+// as it can. Used by the peer and by tests.
 
 import { buildEthernet, type Ethernet, parseEthernet, TYPE_IPV4, type VlanTag } from "./ethernet";
 import { buildIcmpEcho, type IcmpEcho } from "./icmp";
@@ -40,7 +40,10 @@ export interface UdpPacket {
   readonly udp: Udp;
 }
 
-/** The UDP datagram in a frame, all checksums verified; undefined when the frame holds something else. */
+/**
+ * The UDP datagram in a frame, all checksums verified; undefined when the frame holds something
+ * else.
+ */
 export function parseUdpFrame(frame: Buffer): UdpPacket | undefined {
   const ethernet = parseEthernet(frame);
   if (ethernet.type !== TYPE_IPV4) return undefined;

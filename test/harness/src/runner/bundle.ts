@@ -1,4 +1,5 @@
-// Bundles a test file into one JavaScript module that Node can run. Called by the runner for each file.
+// Bundles a test file into one JavaScript module that Node can run. Called by the runner for each
+// file.
 
 import { join } from "node:path";
 import { build } from "esbuild";

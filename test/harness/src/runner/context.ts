@@ -1,5 +1,5 @@
-// What a test gets: virtual machines that are cleaned up after it, a way to skip, and files to keep when it fails.
-// Made by the suite for each test.
+// What a test gets: virtual machines that are cleaned up after it, a way to skip, and files to keep
+// when it fails. Made by the suite for each test.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,7 +32,10 @@ export class TestContext {
     report({ type: "log", text: `${this.suite} › ${this.name}: ${text}` });
   }
 
-  /** Starts a VM that ends with the test. Skips the test when this machine cannot run one of its backends. */
+  /**
+   * Starts a VM that ends with the test. Skips the test when this machine cannot run one of its
+   * backends.
+   */
   async vm(options: VmOptions = {}): Promise<Vm> {
     for (const { backend } of options.nics ?? []) {
       const reason = await backend.available();
@@ -53,7 +56,10 @@ export class TestContext {
     this.kept.push({ name, content });
   }
 
-  /** Ends everything the test has started. Throws when a VM had a problem that the test did not notice. */
+  /**
+   * Ends everything the test has started. Throws when a VM had a problem that the test did not
+   * notice.
+   */
   async finish(): Promise<void> {
     const problems = this.vms.flatMap((vm) => vm.problem() ?? []);
     const steps = [...this.vms.map((vm) => () => vm.kill()), ...this.undo].reverse();

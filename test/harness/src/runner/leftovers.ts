@@ -1,6 +1,7 @@
-// Finds and removes what a run's processes may have left: processes (by the run's identifier in their environment), network
-// namespaces with their taps, and directories with their sockets (by their names). Called by the runner after each
-// file that was ended by force, and at the end of a run, where anything found is a failure.
+// Finds and removes what a run's processes may have left: processes (by the run's identifier in
+// their environment), network namespaces with their taps, and directories with their sockets (by
+// their names). Called by the runner after each file that was ended by force, and at the end of a
+// run, where anything found is a failure.
 
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
@@ -8,6 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NAME_PREFIX, RUN_VARIABLE } from "../run-scope";
 
+const END_ATTEMPTS = 100;
+const END_PAUSE_MS = 10;
 const NAMESPACES = "/run/netns";
 
 /** One line for each thing of the run `run` (and of its files `run-N`) that still exists. */
@@ -19,18 +22,31 @@ export function findLeftovers(run: string): string[] {
   ];
 }
 
-/** Ends and removes all of it. */
+/** Ends and removes all of it; synchronous, because it also runs while our own process ends. */
 export function sweep(run: string): void {
-  for (const { pid } of processesOf(run)) {
+  const found = processesOf(run);
+  for (const { pid } of found) {
     try {
       process.kill(pid, "SIGKILL");
     } catch {
       // It ended by itself in the meantime.
     }
   }
+  if (found.length > 0) awaitEnd(run);
   for (const name of namesIn(NAMESPACES, run)) spawnSync("ip", ["netns", "delete", name]);
   for (const name of namesIn(tmpdir(), run)) {
     rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+/**
+ * A killed process exists until the kernel has taken it apart; what lasts longer is reported as
+ * left.
+ */
+function awaitEnd(run: string): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < END_ATTEMPTS && processesOf(run).length > 0; i++) {
+    Atomics.wait(pause, 0, 0, END_PAUSE_MS);
   }
 }
 

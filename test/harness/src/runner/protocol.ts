@@ -1,5 +1,5 @@
-// What a test file's process tells the runner: one JSON object a line on file descriptor 3. Results do not travel on the
-// standard output, where tests and QEMU may write what they like.
+// What a test file's process tells the runner: one JSON object a line on file descriptor 3. Results
+// do not travel on the standard output, where tests and QEMU may write what they like.
 
 import { writeSync } from "node:fs";
 

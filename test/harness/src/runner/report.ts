@@ -1,4 +1,5 @@
-// How results are shown: live progress, failures, skips, the closing line, and the JSON and JUnit files. Used by run.ts.
+// How results are shown: live progress, failures, skips, the closing line, and the JSON and JUnit
+// files. Used by run.ts.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -72,7 +73,8 @@ export function writeJunit(path: string, files: readonly FileResult[]): void {
     const total = `tests="${file.tests.length}" failures="${failed}" skipped="${skipped}"`;
     const time = `time="${file.durationMs / 1000}"`;
     const cases = file.tests.map(junitCase).join("");
-    return `  <testsuite name="${escapeXml(file.file)}" ${total} ${time}>\n${cases}  </testsuite>\n`;
+    const head = `  <testsuite name="${escapeXml(file.file)}" ${total} ${time}>\n`;
+    return `${head}${cases}  </testsuite>\n`;
   });
   write(
     path,

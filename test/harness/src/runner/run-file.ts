@@ -1,5 +1,6 @@
-// Runs one test file in a process of its own and turns what it says, and how it ends, into results. Nothing a file can do
-// makes it pass silently: a test that was announced and has no result is a failure, and so is a file that ends early.
+// Runs one test file in a process of its own and turns what it says, and how it ends, into results.
+// Nothing a file can do makes it pass silently: a test that was announced and has no result is a
+// failure, and so is a file that ends early.
 
 import { execPath } from "node:process";
 import type { Readable } from "node:stream";

@@ -1,5 +1,6 @@
-// Runs test files: finds them, runs unit files two at a time and integration files one at a time, reports, and checks that
-// nothing of the run is left. Called by the command line and by `make test`.
+// Runs test files: finds them, runs unit files two at a time and integration files one at a time,
+// reports, and checks that nothing of the run is left. Called by the command line and by `make
+// test`.
 
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -29,7 +30,10 @@ const DEFAULT_ARTIFACTS = "build/test-artifacts";
 const UNIT_JOBS = 2;
 const INTEGRATION = /(^|\/)integration\//;
 
-/** Runs everything and prints it; the result is the exit status: 0, or 1 for a failure or for no test at all. */
+/**
+ * Runs everything and prints it; the result is the exit status: 0, or 1 for a failure or for no
+ * test at all.
+ */
 export async function run(options: RunOptions): Promise<number> {
   const files = options.paths.flatMap(findTests);
   if (files.length === 0) {

@@ -1,5 +1,5 @@
-// `suite()`, with which authors write tests. It runs in the test file's own process: uvu calls the tests, and this file
-// counts them itself, gives each a deadline, and reports to the runner.
+// `suite()`, with which authors write tests. It runs in the test file's own process: uvu calls the
+// tests, and this file counts them itself, gives each a deadline, and reports to the runner.
 
 import { suite as uvuSuite } from "uvu";
 import { DeadlineError, SkipTest } from "../errors";
@@ -101,8 +101,9 @@ async function runTest(
     report({ type: "end", suite: suiteName, test, outcome, durationMs, artifacts, ...more });
   };
   const timer = setTimeout(() => {
-    // The test's code cannot be stopped and would disturb the tests after it: the process ends here, and its exit
-    // handlers end what it has started. The runner counts the tests that did not run.
+    // The test's code cannot be stopped and would disturb the tests after it: the process ends
+    // here, and its exit handlers end what it has started. The runner counts the tests that did not
+    // run.
     const error = new DeadlineError(`the test exceeds its deadline of ${timeoutMs} ms`);
     end("failed", error.message, keepArtifacts(t));
     process.exit(1);
