@@ -69,6 +69,18 @@ test("memory: too little for this number of CPUs", (t) => {
   assert.is(guest.exitStatus(), 35);
 });
 
+for (const cpus of [1, 2, 4]) {
+  test(`memory: ${cpus} vCPUs stay within their shares`, (t) => {
+    const guest = startGuest(t, { cpus, memoryMib: 64 });
+    const arenas = guest.machine.cpus.map(({ arena }) => arena);
+    const limits = [...arenas.slice(1).map(({ base }) => base), guest.machine.memoryEnd];
+    arenas.forEach(({ base, bytes }, index) => {
+      const share = (limits[index] ?? 0) - base;
+      assert.ok(bytes <= share, `CPU ${index} has ${bytes} bytes of ${share}`);
+    });
+  });
+}
+
 test("memory: after boot nothing is allocated, whatever happens", (t) => {
   const guest = startGuest(t, { commandLine: `${STATIC_IP} stats=1` });
   const { arena } = guest.machine.bootCpu;

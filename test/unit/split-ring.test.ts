@@ -44,9 +44,8 @@ function exchange(guest: Guest, count: number, burst: number): void {
 /** What must be as it was when nothing has leaked. */
 function free(guest: Guest) {
   guest.settle();
-  const stats = guest.stats() as unknown as { queues: Record<string, unknown>[] };
-  const { rx, tx, pool_free } = stats.queues[0] as Record<string, { free: number }>;
-  return { rx: rx?.free, tx: tx?.free, pool: pool_free };
+  const queue = guest.stats().queues[0];
+  return { rx: queue?.rx.free, tx: queue?.tx.free, pool: queue?.pool_free };
 }
 
 function endurance(t: TestContext, size: number, eventIdx: boolean): void {

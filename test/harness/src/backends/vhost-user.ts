@@ -95,8 +95,8 @@ export class VhostUserBackend implements Backend {
     const memory = hugepages ? ["--in-memory"] : ["--no-huge"];
     return [
       PROGRAM,
-      // Lcore 0 only controls; lcore 1 polls.
-      ...["--lcores", `0@${this.options.qemuCpus ?? "0"},1@${pollCpu}`, "-m", String(MEMORY_MIB)],
+      // Lcore 1 polls; lcore 0 prints now and then, and not at the cost of the guest.
+      ...["--lcores", `0@${pollCpu},1@${pollCpu}`, "-m", String(MEMORY_MIB)],
       ...memory,
       ...[`--file-prefix=${uniqueName()}`, "--no-pci", "--vdev", device, "--"],
       ...["--auto-start", `--forward-mode=${mode}`, "--stats-period", "1", `--burst=${burst}`],
