@@ -103,6 +103,14 @@ for (const mtu of [0, 1, 67]) {
   });
 }
 
+test("an MTU that is 1500 at first sight and 0 at the second is not taken", (t) => {
+  const guest = makeGuest(t);
+  let reads = 0;
+  guest.nic.pci.tamper = (name, value) => (name === "mtu" && reads++ > 0 ? 0 : value);
+  guest.start();
+  assert.ok((guest.machine.console.find("ready")?.mtu ?? 0) >= 68);
+});
+
 test("without mac on offer the address is made up, unicast and locally administered", (t) => {
   const features = USUAL_FEATURES.filter((name) => name !== "mac");
   const macs = [1, 2, 3].map((seed) => {

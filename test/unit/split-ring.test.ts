@@ -63,8 +63,10 @@ function endurance(t: TestContext, size: number, eventIdx: boolean): void {
 
 for (const size of [16, 256, 1024]) {
   for (const eventIdx of [true, false]) {
-    const name = `${PACKETS} packets each way, ${size} entries, event_idx ${eventIdx ? "on" : "off"}`;
-    test(`${name}: in order, nothing lost, nothing leaked`, (t) => endurance(t, size, eventIdx));
+    const ring = `${size} entries, event_idx ${eventIdx ? "on" : "off"}`;
+    test(`${PACKETS} packets each way, ${ring}: nothing lost, nothing leaked`, (t) => {
+      endurance(t, size, eventIdx);
+    });
   }
 }
 

@@ -1,0 +1,132 @@
+// A booted guest with one network device and a peer, as most tests want it. `startGuest` also
+// sees to it that a test fails when the driver broke a rule, or reported an error that the test
+// did not ask for. Used by test/unit.
+
+import {
+  type GuestEvent,
+  parseUdpFrame,
+  type QueueStats,
+  type StatsEvent,
+  type TestContext,
+} from "qemu-test-harness";
+import { GuestPanic, ModelError } from "./errors";
+import { Machine, type MachineOptions } from "./machine/machine";
+import { NetDevice, type NetOptions } from "./net/net-device";
+import { ECHO_PORT, Peer } from "./net/peer";
+
+export const STATIC_IP = "ip=192.0.2.2/24";
+
+export interface GuestOptions extends Partial<MachineOptions> {
+  readonly net?: Partial<NetOptions>;
+}
+
+/** `stats` as the image prints it, with what it adds to the contract. */
+export interface ModelStats extends StatsEvent {
+  readonly recoveries: number;
+  readonly accepted: number;
+  readonly queues: readonly (QueueStats & { readonly pool_free: number })[];
+}
+
+export class Guest {
+  readonly machine: Machine;
+  readonly nic: NetDevice;
+  readonly peer: Peer;
+  private readonly claimed = new Set<GuestEvent>();
+
+  constructor(options: GuestOptions) {
+    const { net, ...machine } = options;
+    this.machine = new Machine({ commandLine: STATIC_IP, ...machine });
+    this.nic = new NetDevice(this.machine, net);
+    this.peer = new Peer(this.nic);
+  }
+
+  /** Boots and runs until `ready`. */
+  start(): this {
+    this.machine.boot();
+    this.until(() => this.machine.console.find("ready") !== undefined, "it is ready");
+    return this;
+  }
+
+  /** Runs until `condition`; throws when it never comes, with what there is to know. */
+  until(
+    condition: () => boolean,
+    what: string,
+    limits: { us?: number; steps?: number } = {},
+  ): void {
+    if (this.machine.run(condition, limits)) return;
+    throw new ModelError(`waited in vain until ${what}; ${this.describe()}`);
+  }
+
+  /** Runs until the guest sleeps and the device has nothing to do. */
+  settle(): void {
+    const { machine } = this;
+    this.until(() => !machine.step() || machine.ended !== undefined, "all is quiet");
+  }
+
+  describe(): string {
+    const { console, ended, violations } = this.machine;
+    const lines = [
+      `ended: ${ended?.message ?? "no"}`,
+      ...violations.list,
+      ...console.lines.slice(-8),
+    ];
+    return `state:\n  ${lines.join("\n  ")}`;
+  }
+
+  /** Sends a datagram to the guest's echo port and answers what came back. */
+  echo(payload: Uint8Array): Buffer {
+    const { frames } = this.peer;
+    const before = frames.length;
+    this.nic.receive(this.peer.echoRequest(payload));
+    this.until(() => frames.length > before, `the echo of ${payload.length} bytes comes back`);
+    const answer = parseUdpFrame(frames[before] ?? Buffer.alloc(0));
+    if (answer?.udp.sourcePort !== ECHO_PORT) throw new ModelError("no echo but another frame");
+    return answer.udp.payload;
+  }
+
+  stats(): ModelStats {
+    const before = this.machine.console.all("stats").length;
+    this.machine.console.type("stats");
+    this.until(() => this.machine.console.all("stats").length > before, "it prints stats");
+    return this.machine.console.all("stats")[before] as unknown as ModelStats;
+  }
+
+  /** The status of QEMU's process for this end: 33 success, 35 failure. */
+  exitStatus(): number {
+    const { ended } = this.machine;
+    if (ended === undefined) throw new ModelError(`the guest has not ended; ${this.describe()}`);
+    return !(ended instanceof GuestPanic) && ended.status === 0 ? 33 : 35;
+  }
+
+  /** The messages of all `error` events; the test expects them. */
+  errors(): string[] {
+    const events = this.machine.console.all("error");
+    for (const event of events) this.claimed.add(event as unknown as GuestEvent);
+    return events.map(({ message }) => message);
+  }
+
+  /** What must not go unnoticed: broken rules, errors that nobody asked for, a panic. */
+  problems(): string[] {
+    const { console, ended, violations } = this.machine;
+    const unasked = console.events.filter(
+      (event) => event.event === "error" && !this.claimed.has(event),
+    );
+    const panic = ended instanceof GuestPanic ? [`the guest panicked: ${ended.message}`] : [];
+    return [...violations.list, ...unasked.map((event) => JSON.stringify(event)), ...panic];
+  }
+}
+
+/** A guest that is not booted yet, and whose problems fail the test. */
+export function makeGuest(t: TestContext, options: GuestOptions = {}): Guest {
+  const guest = new Guest(options);
+  t.cleanup(() => {
+    const problems = guest.problems();
+    if (problems.length > 0) throw new ModelError(problems.join("\n"));
+  });
+  return guest;
+}
+
+/** The same, running and ready. */
+export function startGuest(t: TestContext, options: GuestOptions = {}): Guest {
+  return makeGuest(t, options).start();
+}

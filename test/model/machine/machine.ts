@@ -1,0 +1,234 @@
+// The simulated machine: RAM, firmware tables, bus, console, clock, and the vCPUs that run the
+// module. A device is anything with a `poll` that is attached to it. Tests use it through
+// guest.ts, or directly when they want every step in their own hand.
+
+import { readFileSync } from "node:fs";
+import { type GuestExit, type GuestPanic, ModelError, Violations } from "../errors";
+import { ConfigSpace } from "../pci/config-space";
+import { PciHost } from "../pci/host";
+import { Random } from "../random";
+import { AccessLog } from "./access-log";
+import { type AcpiOptions, buildAcpi } from "./acpi";
+import { Bus, Rom } from "./bus";
+import { Clock, TSC_KHZ } from "./clock";
+import { Console } from "./console";
+import { IoApic } from "./io-apic";
+import { Ram } from "./ram";
+import { Vcpu } from "./vcpu";
+
+export interface MachineOptions {
+  readonly commandLine: string;
+  /** End of RAM in MiB, counted from physical address 0. */
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly seed: number;
+  readonly acpi: Omit<AcpiOptions, "cpus"> | "none";
+  /** Whether the loader tells where the root pointer is; else the guest searches the ROM. */
+  readonly tellsRoot: boolean;
+}
+
+/** What works on its own beside the vCPUs. `poll`: one turn; true if anything was done. */
+export interface Worker {
+  poll(): boolean;
+  /** Why it is wrong that the guest sleeps now, or undefined. */
+  needsGuest(): string | undefined;
+}
+
+const MIB = 1 << 20;
+const ARENA_BASE = 2 * MIB;
+const ROM_BASE = 0xe0000;
+const ROM_BYTES = 0x20000;
+const ROOT_OFFSET = 0x15a40;
+const TABLES_BYTES = 64 << 10;
+const CONSOLE_IRQ = 4;
+const HOST_BRIDGE = { vendor: 0x8086, device: 0x29c0 };
+/** A guest that sleeps no longer than this polls, and so loses nothing. */
+const POLL_TICKS = 2 * TSC_KHZ;
+
+/** The module under test; VIREO_WASM names another one, such as one with a fault put in. */
+const MODULE = process.env.VIREO_WASM ?? "build/vireo.wasm";
+
+const modules = new Map<string, WebAssembly.Module>();
+
+/** The module in a file, compiled once a process. */
+function compiled(path: string): WebAssembly.Module {
+  const known = modules.get(path);
+  if (known !== undefined) return known;
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(path);
+  } catch {
+    throw new ModelError(`${path} is not there: build it with 'make image'`);
+  }
+  const module = new WebAssembly.Module(bytes);
+  modules.set(path, module);
+  return module;
+}
+
+export class Machine {
+  readonly options: MachineOptions;
+  readonly module: WebAssembly.Module;
+  readonly violations = new Violations();
+  readonly clock = new Clock();
+  readonly log = new AccessLog();
+  readonly random: Random;
+  readonly ram = new Ram();
+  readonly bus: Bus;
+  readonly pci: PciHost;
+  readonly console: Console;
+  readonly mailbox = new Uint32Array(64);
+  readonly cpus: Vcpu[] = [];
+  readonly memoryEnd: number;
+  readonly acpiRoot: number;
+  readonly tscKhz = TSC_KHZ;
+  readonly bootTsc: number;
+  /** How the run ended, if it has. */
+  ended: GuestExit | GuestPanic | undefined;
+  /** Called at every machine call of a guest: the seam for interleaving a device with it. */
+  onAccess: ((cpu: Vcpu) => void) | undefined;
+  private readonly ioApic: IoApic;
+  private readonly workers: Worker[] = [];
+
+  constructor(options: Partial<MachineOptions> = {}) {
+    this.options = {
+      commandLine: "",
+      memoryMib: 32,
+      cpus: 1,
+      seed: 1,
+      acpi: { root: "xsdt", ecam: "mcfg" },
+      tellsRoot: true,
+      ...options,
+    };
+    this.module = compiled(MODULE);
+    this.random = new Random(this.options.seed);
+    this.memoryEnd = this.options.memoryMib * MIB;
+    this.bootTsc = this.clock.now;
+    this.bus = new Bus(this.memoryEnd, this.violations);
+    const deliver = (apicId: number, vector: number) => this.interrupt(apicId, vector);
+    this.ioApic = new IoApic(deliver, this.violations);
+    this.console = new Console(this.violations, () => this.ioApic.raise(CONSOLE_IRQ));
+    this.pci = new PciHost(this.violations);
+    this.acpiRoot = this.placeFirmware();
+    this.bus.add(this.ioApic);
+    this.bus.add(this.pci);
+    const { vendor, device } = HOST_BRIDGE;
+    this.pci.add(0, new ConfigSpace("host-bridge", vendor, device, this.violations));
+  }
+
+  /** Puts the tables in place; answers what the loader tells of them. */
+  private placeFirmware(): number {
+    const { acpi, cpus, tellsRoot } = this.options;
+    const rom = Buffer.alloc(ROM_BYTES);
+    this.bus.add(new Rom("rom", ROM_BASE, rom, this.violations));
+    if (acpi === "none") return 0;
+    const { pointer, tables } = buildAcpi(this.memoryEnd, { ...acpi, cpus });
+    pointer.copy(rom, ROOT_OFFSET);
+    const whole = Buffer.concat([tables], TABLES_BYTES);
+    this.bus.add(new Rom("acpi", this.memoryEnd, whole, this.violations));
+    return tellsRoot ? ROM_BASE + ROOT_OFFSET : 0;
+  }
+
+  attach(worker: Worker): void {
+    this.workers.push(worker);
+  }
+
+  /** The vCPU that the guest booted on. */
+  get bootCpu(): Vcpu {
+    const [cpu] = this.cpus;
+    if (cpu === undefined) throw new ModelError("the machine is not switched on: call boot()");
+    return cpu;
+  }
+
+  interrupt(apicId: number, vector: number): void {
+    const cpu = this.cpus[apicId];
+    if (cpu === undefined) this.violations.add(`an interrupt to CPU ${apicId}, which is not there`);
+    else cpu.interrupt(vector);
+  }
+
+  end(how: GuestExit | GuestPanic): void {
+    this.ended ??= how;
+  }
+
+  // ---- running ---------------------------------------------------------------------------------
+
+  boot(): void {
+    this.addCpu(0, ARENA_BASE).boot();
+    this.checkShares();
+  }
+
+  /** A vCPU's memory ends where the next one's begins. The guest is refused more; Node is not. */
+  private checkShares(): void {
+    const starts = this.cpus.map(({ arena }) => arena.base);
+    this.cpus.forEach(({ arena }, index) => {
+      const share = (starts[index + 1] ?? this.memoryEnd) - arena.base;
+      if (arena.bytes <= share) return;
+      this.violations.add(`CPU ${index}: ${arena.bytes} bytes of memory, ${share} are its share`);
+    });
+  }
+
+  private addCpu(index: number, base: number): Vcpu {
+    const cpu = new Vcpu(this, index, base);
+    this.cpus.push(cpu);
+    this.ram.arenas.push(cpu.arena);
+    return cpu;
+  }
+
+  /** cpuStart of the machine interface: the CPUs come in order, each on its own arena. */
+  startCpu(index: number, apicId: number, arena: number, bytes: number): boolean {
+    const isNext = index === this.cpus.length && index < this.options.cpus && apicId === index;
+    const fits = arena % ARENA_BASE === 0 && arena + bytes <= this.memoryEnd;
+    if (!isNext || !fits) {
+      this.violations.add(`cpuStart: CPU ${index} at 0x${arena.toString(16)}, ${bytes} bytes`);
+      return false;
+    }
+    this.addCpu(index, arena).boot();
+    return true;
+  }
+
+  /** One turn of everything that is awake. False when all slept and there was nothing to do. */
+  step(): boolean {
+    let worked = false;
+    for (const cpu of this.cpus) {
+      if (this.ended !== undefined) return false;
+      if (cpu.sleeps) continue;
+      cpu.step();
+      if (cpu.deadline > this.clock.now) this.checkSleep(cpu);
+      else worked = true;
+    }
+    if (this.ended !== undefined) return false;
+    for (const worker of this.workers) worked = worker.poll() || worked;
+    return worked || this.cpus.some((cpu) => !cpu.sleeps);
+  }
+
+  /** A guest that sleeps while there is work and no interrupt will come has lost a wake-up. */
+  private checkSleep(cpu: Vcpu): void {
+    if (!cpu.sleeps || cpu.deadline < this.clock.now + POLL_TICKS) return;
+    for (const worker of this.workers) {
+      const reason = worker.needsGuest();
+      if (reason !== undefined)
+        this.violations.add(`lost wake-up: the guest sleeps, but ${reason}`);
+    }
+  }
+
+  /** Lets time pass to the next deadline. False when nobody has one. */
+  private passTime(limit: number): boolean {
+    const deadline = Math.min(...this.cpus.map((cpu) => cpu.deadline), limit);
+    if (deadline === Infinity) return false;
+    this.clock.now = Math.max(this.clock.now, deadline);
+    return deadline < limit;
+  }
+
+  /**
+   * Runs until `condition` holds; false when it never does: the run has ended, everybody sleeps
+   * for ever, or `us` of virtual time or `steps` are over.
+   */
+  run(condition: () => boolean, limits: { us?: number; steps?: number } = {}): boolean {
+    const end = this.clock.now + (limits.us ?? 60_000_000) * (TSC_KHZ / 1000);
+    for (let left = limits.steps ?? 2_000_000; left > 0; left--) {
+      if (condition()) return true;
+      if (this.ended !== undefined || this.clock.now >= end) return false;
+      if (!this.step() && !condition() && !this.passTime(end)) return condition();
+    }
+    return condition();
+  }
+}

@@ -1,0 +1,101 @@
+// A host on the other end of the network device's wire: it gives the guest an address by DHCP if
+// asked, keeps the frames that the guest sends, and builds frames to it. Made by guest.ts.
+
+import {
+  ARP_REQUEST,
+  BOOT_REPLY,
+  BROADCAST_MAC,
+  buildArp,
+  buildDhcp,
+  buildEthernet,
+  DHCP_CLIENT_PORT,
+  DHCP_MESSAGE,
+  DHCP_OPTION,
+  DHCP_SERVER_PORT,
+  type Dhcp,
+  ICMP_ECHO_REQUEST,
+  icmpEchoFrame,
+  ipv4Bytes,
+  parseDhcp,
+  parseUdpFrame,
+  TYPE_ARP,
+  udpFrame,
+} from "qemu-test-harness";
+import type { NetDevice } from "./net-device";
+
+export const PEER = { mac: "52:54:00:00:00:01", ip: "192.0.2.1" } as const;
+export const GUEST_IP = "192.0.2.2";
+export const ECHO_PORT = 7;
+export const PEER_PORT = 40_000;
+/** Ethernet, IPv4 and UDP headers. */
+export const UDP_FRAME_HEADERS = 42;
+
+export class Peer {
+  /** Frames from the guest, DHCP left out. */
+  readonly frames: Buffer[] = [];
+  /** DHCP message types that the guest sent, in order. */
+  readonly dhcpSeen: number[] = [];
+
+  constructor(private readonly device: NetDevice) {
+    device.sender.onTransmit = (frame) => this.take(frame);
+  }
+
+  private get route() {
+    return {
+      sourceMac: PEER.mac,
+      destinationMac: this.device.options.mac,
+      source: PEER.ip,
+      destination: GUEST_IP,
+    };
+  }
+
+  private take(frame: Buffer): void {
+    const packet = parseUdpFrame(frame);
+    if (packet?.udp.destinationPort === DHCP_SERVER_PORT)
+      this.serveDhcp(parseDhcp(packet.udp.payload));
+    else this.frames.push(frame);
+  }
+
+  private serveDhcp(request: Dhcp): void {
+    const type = request.options.get(DHCP_OPTION.messageType)?.[0] ?? 0;
+    this.dhcpSeen.push(type);
+    const isDiscover = type === DHCP_MESSAGE.discover;
+    const lease = Buffer.alloc(4);
+    lease.writeUInt32BE(3600);
+    const options = new Map<number, Uint8Array>([
+      [DHCP_OPTION.messageType, Buffer.of(isDiscover ? DHCP_MESSAGE.offer : DHCP_MESSAGE.ack)],
+      [DHCP_OPTION.serverId, ipv4Bytes(PEER.ip)],
+      [DHCP_OPTION.subnetMask, ipv4Bytes("255.255.255.0")],
+      [DHCP_OPTION.leaseTime, lease],
+    ]);
+    const reply = { ...request, operation: BOOT_REPLY, yourIp: GUEST_IP, serverIp: PEER.ip };
+    const payload = buildDhcp({ ...reply, options });
+    const route = { ...this.route, destinationMac: BROADCAST_MAC, destination: "255.255.255.255" };
+    const ports = { sourcePort: DHCP_SERVER_PORT, destinationPort: DHCP_CLIENT_PORT };
+    this.device.receive(udpFrame(route, { ...ports, payload }));
+  }
+
+  // ---- frames to the guest ---------------------------------------------------------------------
+
+  arpRequest(): Buffer {
+    const payload = buildArp({
+      operation: ARP_REQUEST,
+      senderMac: PEER.mac,
+      senderIp: PEER.ip,
+      targetMac: "00:00:00:00:00:00",
+      targetIp: GUEST_IP,
+    });
+    const addresses = { destination: BROADCAST_MAC, source: PEER.mac };
+    return buildEthernet({ ...addresses, type: TYPE_ARP, payload });
+  }
+
+  ping(sequence: number, payload: Uint8Array): Buffer {
+    const fields = { type: ICMP_ECHO_REQUEST, code: 0, id: 7, sequence, payload };
+    return icmpEchoFrame(this.route, fields);
+  }
+
+  /** A datagram that the guest sends back. */
+  echoRequest(payload: Uint8Array, destinationPort = ECHO_PORT): Buffer {
+    return udpFrame(this.route, { sourcePort: PEER_PORT, destinationPort, payload });
+  }
+}

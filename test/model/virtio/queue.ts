@@ -1,0 +1,35 @@
+// What the registers of one virtqueue hold. Owned by common-config.ts; read by the rings.
+
+/** "No vector". virtio 1.4 §4.1.5.1.2 */
+export const NO_VECTOR = 0xffff;
+
+export class Queue {
+  size: number;
+  vector = NO_VECTOR;
+  enabled = false;
+  desc = 0;
+  driver = 0;
+  device = 0;
+  /** Notifications that came, since the device was made. */
+  kicks = 0;
+  /** A notification came that the device has not acted on yet. */
+  kicked = false;
+
+  constructor(
+    readonly index: number,
+    readonly name: string,
+    readonly sizeMax: number,
+  ) {
+    this.size = sizeMax;
+  }
+
+  reset(): void {
+    this.size = this.sizeMax;
+    this.vector = NO_VECTOR;
+    this.enabled = false;
+    this.desc = 0;
+    this.driver = 0;
+    this.device = 0;
+    this.kicked = false;
+  }
+}
