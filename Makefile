@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.json
-TOOLS := $(wildcard tools/*.ts)
+TOOLS := $(wildcard tools/*.ts) $(shell find test/harness/src -name '*.ts')
 
 .PHONY: help image run test format clean
 
@@ -21,7 +21,8 @@ build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
 		--packages=external --outfile=$@ --log-level=warning
 
-build/vireo.elf: $(SOURCES) build/tools/build-image.mjs
+# The unit tests load the module itself, which is one step of the image.
+build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
 	@tools/setup.sh build
 	@echo 'building build/vireo.elf'
 	@node build/tools/build-image.mjs
@@ -30,7 +31,7 @@ run: build/vireo.elf build/tools/run.mjs
 	@tools/setup.sh run
 	@exec node build/tools/run.mjs $(RUN)
 
-test: build/vireo.elf build/tools/test.mjs
+test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 

@@ -39,6 +39,7 @@ export async function run(options: RunOptions): Promise<number> {
   if (files.length === 0) {
     throw new EnvironmentError(`no *.test.ts in ${options.paths.join(", ")}: check the paths`);
   }
+  const begin = performance.now();
   const id = currentRun();
   const forget = atExit(() => sweep(id));
   if (!options.list) rmSync(artifactsOf(options), { recursive: true, force: true });
@@ -53,7 +54,8 @@ export async function run(options: RunOptions): Promise<number> {
   }
   sweep(id);
   forget();
-  return conclude(results, options, progress);
+  const seconds = (performance.now() - begin) / 1000;
+  return conclude(results, options, progress, seconds);
 }
 
 function artifactsOf(options: RunOptions): string {
@@ -136,12 +138,19 @@ function printList(results: readonly FileResult[]): number {
   return failed > 0 ? 1 : 0;
 }
 
-function conclude(results: readonly FileResult[], options: RunOptions, progress: Progress): number {
+/** Prints what a reader wants last, writes the reports, and returns the exit status. */
+function conclude(
+  results: readonly FileResult[],
+  options: RunOptions,
+  progress: Progress,
+  seconds: number,
+): number {
   const tests = results.flatMap((result) => result.tests);
   for (const line of skipLines(tests)) progress.print(line);
   if (options.json !== undefined) writeJson(options.json, results);
   if (options.junit !== undefined) writeJunit(options.junit, results);
   const counts = countResults(tests);
+  progress.print(`${results.length} test files in ${seconds.toFixed(1)} s`);
   progress.print(closingLine(counts));
   return counts.failed > 0 || counts.passed === 0 ? 1 : 0;
 }
