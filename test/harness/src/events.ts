@@ -73,12 +73,18 @@ export interface QueueStats {
   readonly cpu: number;
   readonly rx: DirectionStats;
   readonly tx: DirectionStats;
+  /** Packets that nobody holds; back at its value after boot when nothing has leaked. */
+  readonly pool_free: number;
 }
 
 export interface StatsEvent extends BaseEvent {
   readonly event: "stats";
   readonly nic: number;
   readonly queues: readonly QueueStats[];
+  /** Frames that a protocol took in; every other one is in `drops`. */
+  readonly accepted: number;
+  /** How often the device had to be reset and brought up again. */
+  readonly recoveries: number;
 }
 
 export interface MessageEvent extends BaseEvent {

@@ -21,6 +21,7 @@ export { Peer, type PeerOptions, type ReceivedEcho, type ReceivedUdp } from "./p
 export { type CommandResult, mustRun, runCommand } from "./processes";
 export { findQemu, type Qemu } from "./qemu";
 export { Qmp, type QmpEvent } from "./qmp";
+export { Random } from "./random";
 export { exitOnSignals } from "./run-scope";
 export { TestContext } from "./runner/context";
 export { type Handler, type Suite, type SuiteOptions, suite } from "./runner/suite";
