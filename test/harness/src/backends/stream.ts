@@ -68,13 +68,22 @@ export class StreamBackend extends FramePort implements Backend {
   }
 
   /** Gives a frame to the guest; resolves when the socket can take another. */
-  async send(frame: Uint8Array): Promise<void> {
+  send(frame: Uint8Array): Promise<void> {
+    return this.sendBurst([frame]);
+  }
+
+  /** Gives frames to the guest in one write, so that they arrive as close together as can be. */
+  async sendBurst(frames: readonly Uint8Array[]): Promise<void> {
     const what = () => "QEMU does not take frames from the stream socket";
     const socket = this.socket ?? (await withDeadline(this.connection, SEND_TIMEOUT_MS, what));
-    const length = Buffer.alloc(LENGTH_BYTES);
-    length.writeUInt32BE(frame.length);
-    this.noteSent(frame);
-    if (socket.write(Buffer.concat([length, frame]))) return;
+    const parts: Uint8Array[] = [];
+    for (const frame of frames) {
+      const length = Buffer.alloc(LENGTH_BYTES);
+      length.writeUInt32BE(frame.length);
+      this.noteSent(frame);
+      parts.push(length, frame);
+    }
+    if (socket.write(Buffer.concat(parts))) return;
     await withDeadline(drained(socket), SEND_TIMEOUT_MS, what);
   }
 
