@@ -320,6 +320,7 @@ void wasm_rt_free_memory(wasm_rt_memory_t *memory) {
 /* Runs once; by default it would be a fifth of the code. */
 static void init_memories(w2c_vireo *instance) __attribute__((optimize("Os")));
 
+#include "cold.h" /* by tools/cold.ts: what need not be fast */
 #include "vireo.wasm.c"
 
 _Static_assert(INSTANCE_OFFSET + sizeof(w2c_vireo) <= 4096, "the instance has outgrown its page");

@@ -69,6 +69,7 @@
 /* Interrupt vectors. Devices get the ones from VECTOR_DEVICE on, given out by kernel/. */
 #define VECTOR_INVALID_OPCODE 6
 #define VECTOR_TIMER 0x20
+#define VECTOR_WAKE 0x21
 #define VECTOR_DEVICE 0x30
 #define VECTOR_SPURIOUS 0xff
 #define STUB_BYTES 32 /* from one trap stub to the next */
@@ -79,6 +80,7 @@
 #define SERVICE_MAP 2
 #define SERVICE_CPU_START 3
 #define SERVICE_HALT 4
+#define SERVICE_WAKE 5
 
 /* Ports that ring 3 may use; every other one faults. */
 #define PORT_EXIT 0xf4

@@ -17,7 +17,7 @@ typedef struct w2c_machine Machine;
 
 /* Names that wasm2c gives to the imports of module "machine". */
 #define IMPORT(name) w2c_machine_##name
-#define MAILBOX_WORDS 64
+#define MAILBOX_WORDS (CPUS_MAX * 1024)
 
 #define OWN_CPU ((const InterruptPage *)CPU_INTERRUPTS)
 
@@ -85,6 +85,9 @@ static inline void IMPORT(portWrite32)(Machine *m, uint32_t port, uint32_t value
 static inline uint64_t IMPORT(dmaBase)(Machine *m) {
     return OWN_CPU->arena_physical;
 }
+static inline uint32_t IMPORT(sharedRead8)(Machine *m, uint32_t pointer) {
+    return SHARED(uint8_t, pointer);
+}
 static inline uint32_t IMPORT(sharedRead16)(Machine *m, uint32_t pointer) {
     return SHARED(uint16_t, pointer);
 }
@@ -128,6 +131,9 @@ static inline uint32_t IMPORT(mailboxRead)(Machine *m, uint32_t word) {
 }
 static inline void IMPORT(mailboxWrite)(Machine *m, uint32_t word, uint32_t value) {
     mailbox[word % MAILBOX_WORDS] = value;
+}
+static inline void IMPORT(wake)(Machine *m, uint32_t apic_id) {
+    call_ring0(apic_id, 0, 0, 0, 0, SERVICE_WAKE);
 }
 static inline uint32_t IMPORT(interruptCount)(Machine *m, uint32_t vector) {
     return ((volatile InterruptPage *)OWN_CPU)->count[vector & 255];

@@ -1,6 +1,6 @@
 /*
  * What ring 3 may ask of ring 0: wait for an interrupt, grow the linear memory, map device memory,
- * start a CPU, halt. Called through `syscall` (traps.S); ring 3's side is machine.h.
+ * start or wake a CPU, halt. Called through `syscall` (traps.S); ring 3's side is machine.h.
  * Everything here is checked as if the caller were hostile: it can harm only its own work.
  */
 #include "ring0.h"
@@ -147,6 +147,12 @@ static uint64_t start_cpu(uint64_t index, uint64_t apic_id, uint64_t block, uint
     return 1;
 }
 
+/* An interrupt at another CPU, which then has something to look at in the mailbox. */
+static uint64_t wake_cpu(uint64_t apic_id) {
+    send_ipi((uint32_t)apic_id & 0xff, VECTOR_WAKE);
+    return 1;
+}
+
 static _Noreturn void halt_forever(void) {
     for (;;) __asm__ volatile("cli; hlt");
 }
@@ -158,6 +164,8 @@ uint64_t handle_service(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t
         case SERVICE_GROW: return grow_memory(a);
         case SERVICE_MAP: return map_device(a, b);
         case SERVICE_CPU_START: return start_cpu(a, b, c, d, e);
+        case SERVICE_WAKE:
+            return wake_cpu(a);
         case SERVICE_HALT: halt_forever();
         default: return 0;
     }

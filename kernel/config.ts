@@ -29,6 +29,12 @@ export enum Mode {
   Irq,
 }
 
+export enum Gso {
+  None,
+  Tcp4,
+  Udp4,
+}
+
 /** How a NIC comes to its IPv4 address. */
 export enum Addressing {
   None,
@@ -54,6 +60,10 @@ const LINE_BYTES: u32 = 2048;
 const FEATURES_MAX: u32 = 64;
 const SIZE_MIN: u64 = 60;
 const SIZE_MAX: u64 = 9014;
+/** With segmentation: an Ethernet header and the longest IPv4 datagram. */
+const GSO_SIZE_MAX: u64 = 65549;
+/** 45 segments of the default `mss`, and TCP headers. */
+const GSO_SIZE: u32 = 65214;
 const QUEUES_MAX: u64 = 32768;
 
 export let app: App = App.Echo;
@@ -63,6 +73,9 @@ export let mode: Mode = Mode.Adaptive;
 export let queues: u32 = 0;
 /** The source's frames: bytes without FCS, how many (0: no limit), and how many in a burst. */
 export let size: u32 = 60;
+/** What the device is to cut the source's frames into, and how much data each piece gets. */
+export let gso: Gso = Gso.None;
+export let mss: u32 = 1448;
 export let count: u64 = 0;
 export let burst: u32 = 64;
 /** Where the source sends. `dst` points to six bytes, broadcast when hasDst is false. */
@@ -85,6 +98,8 @@ enum Key {
   Features,
   Mode,
   Size,
+  Gso,
+  Mss,
   Count,
   Burst,
   Dst,
@@ -105,6 +120,8 @@ const KEYS: StaticArray<string> = [
   "features",
   "mode",
   "size",
+  "gso",
+  "mss",
   "count",
   "burst",
   "dst",
@@ -117,6 +134,7 @@ const KEYS: StaticArray<string> = [
 const APPS: StaticArray<string> = ["echo", "sink", "source", "forward", "idle"];
 const RINGS: StaticArray<string> = ["auto", "split", "packed"];
 const MODES: StaticArray<string> = ["adaptive", "poll", "irq"];
+const GSOS: StaticArray<string> = ["none", "tcp4", "udp4"];
 const LOGS: StaticArray<string> = ["info", "debug", "quiet"];
 
 const line: usize = memory.data(2048);
@@ -125,9 +143,10 @@ const nics: usize = memory.data(64);
 const leftOut: usize = memory.data(512);
 let leftOutNames: u32 = 0;
 /** Where the values of ip, gw and dstip stand, for errors that show only once all are known. */
-const seenAt: usize = memory.data(512);
+const seenAt: usize = memory.data(1024);
 /** A bit per key and NIC: 1 << (key + 16 * nic). */
-let seen: u64 = 0;
+/** A word a NIC: a bit for each key that was given. */
+const seen: usize = memory.data(16);
 
 // ---- results -----------------------------------------------------------------------------------
 
@@ -137,8 +156,10 @@ export function nic(index: u32): NicConfig {
 
 /** How many NICs the command line speaks of: one more than the highest number in ipN= or gwN=. */
 export function nicsNamed(): u32 {
-  const perNic: u64 = (1 << Key.Ip) | (1 << Key.Gw);
-  for (let i = NICS_MAX - 1; i > 0; i--) if (((seen >> (i << 4)) & perNic) != 0) return i + 1;
+  const perNic: u32 = (1 << Key.Ip) | (1 << Key.Gw);
+  for (let i = NICS_MAX - 1; i > 0; i--) {
+    if ((load<u32>(seen + (i << 2)) & perNic) != 0) return i + 1;
+  }
   return 1;
 }
 
@@ -264,6 +285,10 @@ function applyChoice(key: Key, value: usize, length: u32): string | null {
     const choice = parseName(value, length, LOGS);
     if (choice < 0) return "is not info, debug or quiet";
     events.setLogLevel(<events.LogLevel>choice);
+  } else if (key == Key.Gso) {
+    const choice = parseName(value, length, GSOS);
+    if (choice < 0) return "is not none, tcp4 or udp4";
+    gso = <Gso>choice;
   } else if (key == Key.Features) {
     if (!parseFeatures(value, length)) return "is not -name or -name,-name,... of at most 64 names";
   } else {
@@ -276,8 +301,13 @@ function applyChoice(key: Key, value: usize, length: u32): string | null {
 
 function applyNumber(key: Key, value: usize, length: u32): string | null {
   if (key == Key.Size) {
-    if (!parseNumber(value, length, SIZE_MIN, SIZE_MAX)) return "is not from 60 to 9014 bytes";
+    if (!parseNumber(value, length, SIZE_MIN, GSO_SIZE_MAX)) {
+      return "is not from 60 to 9014 bytes, or to 65549 with gso=";
+    }
     size = <u32>number;
+  } else if (key == Key.Mss) {
+    if (!parseNumber(value, length, 64, 65535)) return "is not from 64 to 65535 bytes";
+    mss = <u32>number;
   } else if (key == Key.Count) {
     if (!parseNumber(value, length, 0, u64.MAX_VALUE)) return "is not a number of frames";
     count = number;
@@ -314,6 +344,7 @@ function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | nul
     case Key.Ring:
     case Key.Mode:
     case Key.Log:
+    case Key.Gso:
     case Key.Features:
     case Key.Queues:
       return applyChoice(key, value, length);
@@ -335,13 +366,13 @@ function parseWord(word: usize, length: u32): bool {
     if (key != Key.Ip && key != Key.Gw) key = -1;
   }
   if (key < 0) return rejectWord(word, equals, "is not a key that vireo knows");
-  const bit: u32 = <u32>key + (nicIndex << 4);
-  if (((seen >> bit) & 1) != 0) return rejectWord(word, length, "repeats a key");
-  seen |= (<u64>1) << bit;
+  if (wasSeen(key, nicIndex)) return rejectWord(word, length, "repeats a key");
+  store<u32>(seen + (nicIndex << 2), load<u32>(seen + (nicIndex << 2)) | (1 << key));
 
   const value = word + equals + 1;
-  store<u32>(seenAt + (bit << 3), <u32>value);
-  store<u32>(seenAt + (bit << 3), length - equals - 1, 4);
+  const at = seenAt + ((<u32>key + (nicIndex << 5)) << 3);
+  store<u32>(at, <u32>value);
+  store<u32>(at, length - equals - 1, 4);
   const wrong = apply(key, nicIndex, value, length - equals - 1);
   if (wrong == null) return true;
   reject(KEYS[key], nicIndex, value, length - equals - 1, wrong);
@@ -351,11 +382,11 @@ function parseWord(word: usize, length: u32): bool {
 // ---- what depends on several words -------------------------------------------------------------
 
 function wasSeen(key: Key, nicIndex: u32): bool {
-  return ((seen >> (<u64>key + (nicIndex << 4))) & 1) != 0;
+  return ((load<u32>(seen + (nicIndex << 2)) >> key) & 1) != 0;
 }
 
 function rejectSeen(key: Key, nicIndex: u32, wrong: string): bool {
-  const at = seenAt + ((<u32>key + (nicIndex << 4)) << 3);
+  const at = seenAt + ((<u32>key + (nicIndex << 5)) << 3);
   reject(KEYS[key], nicIndex, load<u32>(at), load<u32>(at, 4), wrong);
   return false;
 }
@@ -373,6 +404,10 @@ function checkTogether(): bool {
       return rejectSeen(Key.Gw, i, "is not another host in the network of ip=");
     }
   }
+  if (gso != Gso.None && !wasSeen(Key.Size, 0)) size = GSO_SIZE;
+  if (gso == Gso.None && size > SIZE_MAX) {
+    return rejectSeen(Key.Size, 0, "is more than 9014 bytes and there is no gso=");
+  }
   const asksArp = app == App.Source && hasDstIp && !hasDst;
   if (asksArp && nic(0).addressing == Addressing.None) {
     return rejectSeen(Key.DstIp, 0, "needs an address in ip= to ask its MAC from, or dst=");
@@ -381,7 +416,7 @@ function checkTogether(): bool {
 }
 
 /** Warns of keys that the app has no use for. */
-function warnUnused(): void {
+export function warnUnused(): void {
   for (let key: Key = Key.Size; key <= Key.Duration; key++) {
     const used = app == App.Source || (app == App.Sink && key == Key.Duration);
     if (used || !wasSeen(key, 0)) continue;
@@ -409,7 +444,5 @@ export function parse(): bool {
     if (i > start && !parseWord(line + start, i - start)) return false;
     start = i + 1;
   }
-  if (!checkTogether()) return false;
-  warnUnused();
-  return true;
+  return checkTogether();
 }

@@ -8,6 +8,7 @@
 import * as acpi from "./acpi";
 import * as events from "./events";
 import * as machine from "./machine";
+import * as mail from "./mail";
 import { growTo } from "./memory/arena";
 
 const ARENA_BASE: u64 = 2 << 20;
@@ -17,16 +18,18 @@ const ARENA_BYTES_MIN: u64 = 4 << 20;
 /** More than rings and packets of a queue pair ever need. */
 const ARENA_BYTES_MAX: u64 = 64 << 20;
 
-/** Words of the mailbox. */
-const MAIL_CPUS: u32 = 0;
-const MAIL_ARENA_PAGES: u32 = 1;
-const MAIL_LOG_LEVEL: u32 = 2;
-
 let arenaBytes: u64 = 0;
+/** CPUs that have come up, this one included. */
+let running: u32 = 1;
 
 /** How many CPUs there are, at least this one. */
 export function count(): u32 {
   return max<u32>(acpi.cpuCount, 1);
+}
+
+/** How many CPUs run, this one included; they are numbered from 0. */
+export function started(): u32 {
+  return running;
 }
 
 /** Divides RAM and takes CPU 0's part. False when it is too little; then an event said so. */
@@ -48,15 +51,19 @@ export function divideMemory(): bool {
 
 /** Starts all other CPUs, one after the other. One that does not come up is a warning. */
 export function startOthers(): void {
-  machine.mailboxWrite(MAIL_CPUS, count());
-  machine.mailboxWrite(MAIL_ARENA_PAGES, <u32>(arenaBytes >> 16));
-  machine.mailboxWrite(MAIL_LOG_LEVEL, events.logLevel());
+  mail.setState(mail.State.Cpus, count());
+  mail.setState(mail.State.ArenaPages, <u32>(arenaBytes >> 16));
+  mail.setState(mail.State.LogLevel, events.logLevel());
+  mail.setState(mail.State.ApicId, unchecked(acpi.apicIds[0]));
   const end = machine.memoryEnd();
   for (let index: u32 = 1; index < count(); index++) {
     const block = (end & ~(BLOCK_BYTES - 1)) - <u64>index * BLOCK_BYTES;
     const arena = ARENA_BASE + <u64>index * arenaBytes;
     const apicId = unchecked(acpi.apicIds[index]);
-    if (machine.cpuStart(index, apicId, block, arena, arenaBytes)) continue;
+    if (machine.cpuStart(index, apicId, block, arena, arenaBytes)) {
+      running++;
+      continue;
+    }
     events.begin("warning");
     events.text("message", "a CPU did not start");
     events.num("index", index);
@@ -68,9 +75,9 @@ export function startOthers(): void {
 
 /** What another CPU does first: takes its part of RAM. */
 export function join(): void {
-  events.setLogLevel(<events.LogLevel>machine.mailboxRead(MAIL_LOG_LEVEL));
-  growTo((<usize>machine.mailboxRead(MAIL_ARENA_PAGES)) << 16);
-  printBoot(machine.mailboxRead(MAIL_CPUS));
+  events.setLogLevel(<events.LogLevel>mail.state(mail.State.LogLevel));
+  growTo((<usize>mail.state(mail.State.ArenaPages)) << 16);
+  printBoot(mail.state(mail.State.Cpus));
 }
 
 /** The `boot` event of this CPU. */

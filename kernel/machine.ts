@@ -40,6 +40,7 @@ export declare function portWrite32(port: u32, value: u32): void;
 export declare function dmaBase(): u64;
 
 /** Reads of a word that a device may write: exactly one access, never merged or repeated. */
+export declare function sharedRead8(pointer: usize): u32;
 export declare function sharedRead16(pointer: usize): u32;
 export declare function sharedRead32(pointer: usize): u32;
 export declare function sharedRead64(pointer: usize): u64;
@@ -79,7 +80,10 @@ export declare function cpuStart(
   arenaBytes: u64,
 ): bool;
 
-/** 64 words that all CPUs share, zero at first. */
+/** Interrupts the CPU with this local APIC, so that it does not go on sleeping. */
+export declare function wake(apicId: u32): void;
+
+/** 64 * 1024 words that all CPUs share, zero at first (kernel/mail.ts); in order among themselves. */
 export declare function mailboxRead(word: u32): u32;
 export declare function mailboxWrite(word: u32, value: u32): void;
 

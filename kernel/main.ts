@@ -1,40 +1,39 @@
 /**
  * The kernel: boot, and one turn of the event loop after the other. The host calls `boot` once and
- * `step` for ever, on every CPU (machine.ts). CPU 0 owns the device; the others only report in.
+ * `step` for ever, on every CPU (machine.ts). CPU 0 owns the device and the first lane; the others
+ * run a lane each (worker.ts).
  *
- *   boot: command line -> memory -> other CPUs -> PCI -> device -> stack -> app
- *   step: console, configuration -> app (receive, answer, send) -> timers -> sleep
+ *   boot: command line -> memory -> other CPUs -> PCI -> device -> lanes
+ *   step: console, configuration, mail -> lane (receive, answer, send) -> timers -> sleep
  */
 import * as acpi from "./acpi";
 import * as config from "./config";
 import * as console from "./console";
 import * as cpus from "./cpus";
+import * as crew from "./crew";
 import * as events from "./events";
 import * as machine from "./machine";
 import * as stats from "./stats";
+import * as worker from "./worker";
 import { NO_VECTOR, allocateVector, routeLine } from "./interrupts";
+import { Lane } from "./lane";
 import { seal } from "./memory/arena";
-import { Stack } from "./net/stack";
+import { Nic } from "./nic";
 import { NEVER, deadlineIn } from "./time";
-import { Runner } from "./apps/runner";
 import { NO_FUNCTION, nextFunction } from "../drivers/pci/bus";
 import { setBarWindow } from "../drivers/pci/bar-window";
 import { PciFunction } from "../drivers/pci/function";
 import { useEcam } from "../drivers/pci/config-space";
 import { NetDevice, isNetDevice } from "../drivers/net/device";
-import { QueuePair } from "../drivers/net/queue-pair";
+import { faultMessage } from "../drivers/net/queue-pair";
 import { featureName } from "../drivers/virtio/features";
 export { abort } from "./check";
 
-/** How often a device without interrupts is looked at. */
-const POLL_US: u64 = 1000;
 const SECOND_US: u64 = 1000000;
 
 /** All of this is set when `running` is. */
-let device: NetDevice = changetype<NetDevice>(0);
-let pair: QueuePair = changetype<QueuePair>(0);
-let stack: Stack = changetype<Stack>(0);
-let runner: Runner = changetype<Runner>(0);
+let nic: Nic = changetype<Nic>(0);
+let lane: Lane = changetype<Lane>(0);
 let running: bool = false;
 
 let announced: bool = false;
@@ -48,13 +47,14 @@ let consoleInterrupts: u32 = 0;
 /** Called by the host, once on each CPU. */
 export function boot(): void {
   if (machine.cpuIndex() != 0) {
-    cpus.join();
+    worker.boot();
     return;
   }
   if (!config.parse()) {
     events.giveUp("the command line is wrong");
     return;
   }
+  config.warnUnused();
   const found = acpi.read();
   if (!cpus.divideMemory()) {
     events.giveUp("too little memory");
@@ -83,18 +83,16 @@ function bootDevice(): void {
     events.fatal("no virtio-net device on the PCI buses");
     return;
   }
-  const apicId = unchecked(acpi.apicIds[0]);
-  device = new NetDevice(0, pci, leftOut, config.mode == config.Mode.Poll, apicId);
-  const problem = device.bringUp();
-  const queues = device.pair;
-  if (problem != null || queues == null) {
-    events.fatal(problem != null ? problem : "the device has no queues");
+  const polling = config.mode == config.Mode.Poll;
+  const device = new NetDevice(0, pci, leftOut, polling, unchecked(acpi.apicIds[0]));
+  nic = new Nic(device, config.nic(0));
+  const problem = nic.bringUp();
+  if (problem != null) {
+    events.fatal(problem);
     return;
   }
-  pair = queues;
-  stack = new Stack(device, pair, config.nic(0));
-  runner = new Runner(pair, stack);
-  openConsole(apicId);
+  lane = nic.lane;
+  openConsole(unchecked(acpi.apicIds[0]));
   device.printLink();
   if (config.stats != 0) statsDeadline = deadlineIn(config.stats * SECOND_US);
   seal();
@@ -140,90 +138,72 @@ function openConsole(apicId: u32): void {
   if (!routeLine(acpi.ioApic, acpi.consoleLine, consoleVector, apicId)) {
     events.warning("no console interrupts: the I/O APIC cannot be reached");
   }
-  obey(console.poll());
+  obeyAll();
 }
 
 // ---- the event loop ------------------------------------------------------------------------------
 
 /** One turn. Answers until when this CPU may sleep, 0 for not at all. Called by the host. */
 export function step(): u64 {
+  if (machine.cpuIndex() != 0) return worker.step();
   if (!running || events.isEnded()) return NEVER;
   const start = machine.tsc();
   listen();
-  pair.disarm();
-  const worked = runner.step(start);
-  if (worked) account(start);
-  if (pair.isBroken()) recover();
-  if (start >= stackDeadline || stack.listens) stackDeadline = stack.poll(start);
-  if (!announced && stack.ready) announce();
+  const worked = lane.step(start);
+  attend();
+  if (start >= stackDeadline || lane.stack.listens) stackDeadline = lane.stack.poll(start);
+  if (!announced && lane.stack.ready) announce();
   if (start >= statsDeadline) {
     statsDeadline = deadlineIn(config.stats * SECOND_US);
-    stats.print(device, pair, stack);
+    printStatistics();
   }
-  if (runner.done) end("done");
+  if (lane.runner.done && crew.isDone()) end("done");
   if (events.isEnded()) return NEVER;
-  return rest(worked);
+  return lane.rest(worked, min(min(stackDeadline, statsDeadline), nic.deadline));
 }
 
-/** Console lines and configuration changes; each costs one comparison when there is nothing. */
+/** Console lines: one comparison when there is none. */
 function listen(): void {
-  if (consoleVector != NO_VECTOR) {
-    const count = machine.interruptCount(consoleVector);
-    if (count != consoleInterrupts) {
-      consoleInterrupts = count;
-      obeyAll();
-    }
-  }
-  if (device.hasConfigInterrupt()) {
-    const recoveries = device.recoveries;
-    const wasUp = device.linkUp;
-    device.handleConfigChange();
-    if (device.recoveries != recoveries) runner.restart();
-    if (device.linkUp && !wasUp) stack.announce();
-  }
+  if (consoleVector == NO_VECTOR) return;
+  const count = machine.interruptCount(consoleVector);
+  if (count == consoleInterrupts) return;
+  consoleInterrupts = count;
+  obeyAll();
 }
 
-/** Time spent on work, for both directions: their packets are handled in one go. */
-function account(start: u64): void {
-  const cycles = machine.tsc() - start;
-  pair.rx.statistics.polls++;
-  pair.rx.statistics.cycles += cycles;
-  pair.tx.statistics.polls++;
-  pair.tx.statistics.cycles += cycles;
-}
-
-/** The queues went wrong: only a reset of the device helps, and then everything begins anew. */
-function recover(): void {
-  device.recover(pair.faultMessage());
-  if (!events.isEnded()) runner.restart();
-}
-
-/** How long to sleep: not while there is work, nor in poll mode, nor if packets just came. */
-function rest(worked: bool): u64 {
-  if (config.mode == config.Mode.Poll) return 0;
-  if (worked && config.mode == config.Mode.Adaptive) return 0;
-  if (pair.arm()) return 0;
-  const deadline = min(min(runner.deadline(), stackDeadline), statsDeadline);
-  return pair.rxVector == NO_VECTOR ? min(deadline, deadlineIn(POLL_US)) : deadline;
+/** What the device and the other CPUs have for us; a few comparisons when that is nothing. */
+function attend(): void {
+  if (lane.pair.isBroken()) nic.recover(faultMessage(lane.pair.fault()));
+  nic.attend();
+  if (crew.lanes == 1) return;
+  crew.receiveFrames(lane.stack);
+  crew.publish(lane.stack, nic.device.link.linkUp);
+  const fault = crew.takeFault();
+  if (fault != 0) nic.recover(faultMessage(fault));
 }
 
 // ---- events and commands -------------------------------------------------------------------------
 
 function announce(): void {
   announced = true;
+  const stack = lane.stack;
   events.begin("ready");
-  events.num("nic", device.index);
-  events.mac("mac", device.mac);
+  events.num("nic", nic.device.link.index);
+  events.mac("mac", nic.device.link.mac);
   events.ip("ip", stack.ip);
   events.num("prefix", stack.prefix);
-  events.num("mtu", device.mtu);
-  events.num("queues", 1);
+  events.num("mtu", nic.device.link.mtu);
+  events.num("queues", crew.lanes);
   events.text("ring", "split");
   events.text("mode", config.modeName());
   events.text("app", config.appName());
-  events.num("rx_size", pair.rx.ring.size);
-  events.num("tx_size", pair.tx.ring.size);
+  events.num("rx_size", lane.pair.rx.ring.size);
+  events.num("tx_size", lane.pair.tx.ring.size);
   events.end();
+}
+
+function printStatistics(): void {
+  stats.print(nic.device.link.index, lane, nic.recoveries);
 }
 
 /** Lines typed so far; bounded by what the console holds, which is a few bytes at a time. */
@@ -236,12 +216,12 @@ function obeyAll(): void {
 }
 
 function obey(command: console.Command): void {
-  if (command == console.Command.Stats) stats.print(device, pair, stack);
+  if (command == console.Command.Stats) printStatistics();
   else if (command == console.Command.Help) console.printHelp();
   else if (command == console.Command.Exit) end("exit was asked for on the console");
 }
 
 function end(message: string): void {
-  stats.print(device, pair, stack);
+  printStatistics();
   events.finish(message);
 }

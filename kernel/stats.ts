@@ -1,50 +1,118 @@
 /**
- * The `stats` event: what the driver's queues and the network stack counted. Called by main.ts on
- * request, every `stats=` seconds, and at the end of a run.
+ * The `stats` event: what the driver's queues and the network stack counted, lane by lane. Each CPU
+ * publishes its lane's numbers by mail, CPU 0 as well, and CPU 0 prints them. Called by main.ts and
+ * worker.ts.
  */
+import * as crew from "./crew";
 import * as events from "./events";
-import * as machine from "./machine";
-import { Stack } from "./net/stack";
-import { NetDevice } from "../drivers/net/device";
-import { QueuePair } from "../drivers/net/queue-pair";
-import { QueueStatistics } from "../drivers/net/statistics";
+import * as mail from "./mail";
+import { Lane } from "./lane";
+import { DROP_REASONS, DropReason, dropName } from "./net/drops";
+import { QUEUE_COUNTERS, QueueStatistics } from "../drivers/net/statistics";
 
-/** Prints the event for one NIC. Sent packets go back to the pool first, so that `free` is true. */
-export function print(device: NetDevice, pair: QueuePair, stack: Stack): void {
+/** QueueStatistics in its order: counters, then the driver's reasons for dropping. */
+const COUNTERS: StaticArray<string> = [
+  "packets",
+  "bytes",
+  "kicks",
+  "kicks_suppressed",
+  "polls",
+  "cycles",
+];
+const QUEUE_DROPS: StaticArray<string> = ["used_length", "num_buffers", "offload", "too_long"];
+
+/** Places of a lane's numbers in the mail; each direction's drops by the driver are among its. */
+const RX: u32 = 0;
+const TX: u32 = RX + QUEUE_COUNTERS + 2;
+const POOL_FREE: u32 = TX + QUEUE_COUNTERS + 2;
+const POOL_SIZE: u32 = POOL_FREE + 1;
+const ACCEPTED: u32 = POOL_FREE + 2;
+const DISCARDED: u32 = POOL_FREE + 3;
+const DROPS: u32 = POOL_FREE + 4;
+
+/** Puts a lane's numbers where CPU 0 can read them. */
+export function publish(cpu: u32, lane: Lane): void {
+  const pair = lane.pair;
+  // Sent packets go back to the pool first, so that the numbers of free ones are true.
   pair.tx.reclaim(pair.tx.ring.size);
-  events.begin("stats");
-  events.num("nic", device.index);
-  events.beginArray("queues");
-  events.beginItem();
-  events.num("index", 0);
-  events.num("cpu", machine.cpuIndex());
-  printDirection("rx", pair.rx.statistics, stack, pair.rxInterrupts(), pair.rx.ring.free);
-  printDirection("tx", pair.tx.statistics, null, pair.txInterrupts(), pair.tx.ring.free);
-  events.num("pool_free", pair.pool.free);
-  events.num("pool_size", pair.pool.size);
-  events.endItem();
-  events.endArray();
-  events.num("accepted", stack.drops.accepted);
-  events.num("discarded", stack.drops.discarded);
-  events.num("recoveries", device.recoveries);
-  events.end();
+  publishDirection(cpu, RX, pair.rx.statistics, pair.rxInterrupts(), pair.rx.ring.free);
+  publishDirection(cpu, TX, pair.tx.statistics, pair.txInterrupts(), pair.tx.ring.free);
+  mail.setStatistic(cpu, POOL_FREE, pair.pool.free);
+  mail.setStatistic(cpu, POOL_SIZE, pair.pool.size);
+  const drops = lane.stack.drops;
+  mail.setStatistic(cpu, ACCEPTED, drops.accepted);
+  mail.setStatistic(cpu, DISCARDED, drops.discarded);
+  for (let i: u32 = 0; i < DROP_REASONS; i++) {
+    mail.setStatistic(cpu, DROPS + i, drops.get(<DropReason>i));
+  }
 }
 
-/** `stack`: whose reasons for dropping belong to this direction as well. */
-function printDirection(
-  name: string,
+function publishDirection(
+  cpu: u32,
+  first: u32,
   counters: QueueStatistics,
-  stack: Stack | null,
   interrupts: u32,
   free: u32,
 ): void {
+  for (let i: u32 = 0; i < QUEUE_COUNTERS; i++) {
+    mail.setStatistic(cpu, first + i, load<u64>(changetype<usize>(counters) + (i << 3)));
+  }
+  mail.setStatistic(cpu, first + QUEUE_COUNTERS, interrupts);
+  mail.setStatistic(cpu, first + QUEUE_COUNTERS + 1, free);
+}
+
+/** Prints the event; `own` is CPU 0's lane. */
+export function print(nic: u32, own: Lane, recoveries: u32): void {
+  crew.gatherStatistics();
+  publish(0, own);
+  events.begin("stats");
+  events.num("nic", nic);
+  events.beginArray("queues");
+  for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) printLane(cpu);
+  events.endArray();
+  events.num("accepted", sum(ACCEPTED));
+  events.num("discarded", sum(DISCARDED));
+  events.num("recoveries", recoveries);
+  events.end();
+}
+
+function sum(place: u32): u64 {
+  let total: u64 = 0;
+  for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) total += mail.statistic(cpu, place);
+  return total;
+}
+
+function printLane(cpu: u32): void {
+  events.beginItem();
+  events.num("index", cpu);
+  events.num("cpu", cpu);
+  printDirection("rx", cpu, RX);
+  printDirection("tx", cpu, TX);
+  events.num("pool_free", mail.statistic(cpu, POOL_FREE));
+  events.num("pool_size", mail.statistic(cpu, POOL_SIZE));
+  events.endItem();
+}
+
+function printDirection(name: string, cpu: u32, first: u32): void {
   events.beginObject(name);
-  events.num("packets", counters.packets);
-  events.num("bytes", counters.bytes);
+  for (let i = 0; i < COUNTERS.length; i++) {
+    events.num(COUNTERS[i], mail.statistic(cpu, first + i));
+  }
+  events.num("interrupts", mail.statistic(cpu, first + QUEUE_COUNTERS));
+  events.num("free", mail.statistic(cpu, first + QUEUE_COUNTERS + 1));
   events.beginObject("drops");
-  counters.printDrops();
-  if (stack != null) stack.drops.print();
+  for (let i = 0; i < QUEUE_DROPS.length; i++) {
+    printIfAny(QUEUE_DROPS[i], mail.statistic(cpu, first + COUNTERS.length + i));
+  }
+  if (first == RX) {
+    for (let i: u32 = 0; i < DROP_REASONS; i++) {
+      printIfAny(dropName(<DropReason>i), mail.statistic(cpu, DROPS + i));
+    }
+  }
   events.endObject();
-  counters.print(interrupts, free);
   events.endObject();
+}
+
+function printIfAny(name: string, count: u64): void {
+  if (count != 0) events.num(name, count);
 }

@@ -6,6 +6,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { coldDeclarations } from "./cold";
 import { symbolsAssembly, symbolsOf } from "./symbols";
 
 const BUILD = "build";
@@ -65,7 +66,9 @@ function compileWasm(): void {
   run("node_modules/.bin/asc", ["--config", config, "--target", "release", "--outFile", wasm]);
   const generated = `${WORK}/vireo.wasm.c`;
   run("node_modules/.bin/wasm2c", ["-n", "vireo", "-o", generated, wasm]);
-  writeFileSync(generated, useConstantBase(readFileSync(generated, "utf8")));
+  const source = readFileSync(generated, "utf8");
+  writeFileSync(generated, useConstantBase(source));
+  writeFileSync(`${WORK}/cold.h`, coldDeclarations(source));
 }
 
 function compileObjects(): void {

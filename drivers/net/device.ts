@@ -6,20 +6,22 @@ import * as machine from "../../kernel/machine";
 import * as events from "../../kernel/events";
 import * as arena from "../../kernel/memory/arena";
 import { NO_VECTOR, allocateVector, messageAddress } from "../../kernel/interrupts";
+import { deadlineIn } from "../../kernel/time";
 import { PciFunction } from "../pci/function";
 import * as features from "../virtio/features";
 import * as status from "../virtio/status";
 import { NO_MSIX_VECTOR, VirtioPci } from "../virtio/transport";
 import { NetConfig } from "./net-config";
+import { Link } from "./link";
+import { PairRings, PairSetup } from "./pair-setup";
 import { QueuePair } from "./queue-pair";
+import { ControlQueue, ControlState } from "./control-queue";
+import * as commands from "./commands";
 
 /** PCI vendor, and device ids of a modern and of a transitional network device. §4.1.2 */
 const VENDOR: u32 = 0x1af4;
 const DEVICE_MODERN: u32 = 0x1041;
 const DEVICE_TRANSITIONAL: u32 = 0x1000;
-
-const RX_QUEUE: u32 = 0;
-const TX_QUEUE: u32 = 1;
 
 /** Ring sizes: what we use at most, and below what it makes no sense. Powers of two. */
 const RING_SIZE_MAX: u32 = 1024;
@@ -32,12 +34,17 @@ const VLAN_BYTES: u32 = 4;
 const FRAME_BYTES_MIN: u32 = 1514;
 /** With MRG_RXBUF longer frames are spread over buffers of about a page. */
 const MERGE_BYTES: u32 = 4096;
+/** Without it, but with large receives: 65,601 bytes with the header. virtio 1.4 §5.1.9.3.1 */
+const LARGE_BYTES: u32 = 65589;
 
-/** Memory kept free for what main.ts allocates after the device. */
+/** Memory kept free for what is allocated after the pairs. */
 const RESERVE_BYTES: u32 = 256 << 10;
 
-/** Recoveries in one run; a device that needs more is given up on. */
-const RECOVERIES_MAX: u32 = 1000;
+/** How often a device without MSI-X is asked whether its configuration has changed. */
+const CONFIG_US: u64 = 10000;
+
+/** The MSI-X entry of configuration changes; pair i has entries 1 + 2 i and 2 + 2 i. */
+const CONFIG_ENTRY: u32 = 0;
 
 /** Whether a PCI function is one of our devices. The revision does not matter. */
 export function isNetDevice(pci: PciFunction): bool {
@@ -45,67 +52,103 @@ export function isNetDevice(pci: PciFunction): bool {
 }
 
 export class NetDevice {
-  readonly index: u32;
+  readonly link: Link;
   readonly transport: VirtioPci;
   readonly config: NetConfig;
   /** Feature bits accepted, 0 to 63. */
   accepted: u64 = 0;
-  /** Valid after `bringUp`. */
-  pair: QueuePair | null = null;
-  recoveries: u32 = 0;
+  /** Null without CTRL_VQ. */
+  control: ControlQueue | null = null;
+  /** The rings' sizes and the rest that all pairs have in common; valid after `negotiate`. */
+  readonly setup: PairSetup = new PairSetup();
   private offered: u64 = 0;
   private leftOut: u64;
   private polling: bool;
   private apicId: u32;
-  private configVector: u32 = 0;
+  private printed: bool = false;
+  private configVector: u32 = NO_VECTOR;
   private configInterrupts: u32 = 0;
+  private nextLook: u64 = 0;
 
   /** `leftOut`: features not to accept. `polling`: queue interrupts are never wanted. */
   constructor(index: u32, pci: PciFunction, leftOut: u64, polling: bool, apicId: u32) {
-    this.index = index;
+    const link = new Link(index);
     const transport = new VirtioPci(pci);
+    this.link = link;
     this.transport = transport;
-    this.config = new NetConfig(transport);
+    this.config = new NetConfig(transport, link);
     this.leftOut = leftOut;
     this.polling = polling;
     this.apicId = apicId;
   }
 
-  get mac(): usize {
-    return this.config.mac;
+  /** Queue pairs that can be used at most. */
+  get pairsMax(): u32 {
+    // Without a vector of its own a queue of another CPU could not wake it.
+    const entries = this.transport.msix.entries;
+    const vectors = this.polling ? u32.MAX_VALUE : entries > 2 ? (entries - 1) / 2 : 1;
+    return min(this.config.pairsMax, vectors);
   }
 
-  get mtu(): u32 {
-    return this.config.mtu;
-  }
+  // The bring-up of virtio 1.4 §3.1.1, in its order: begin, then a pair after the other, then finish.
+  // Each answers what went wrong, or null; then the device has been marked as failed.
 
-  get linkUp(): bool {
-    return this.config.linkUp;
-  }
-
-  /**
-   * Takes the device from reset to DRIVER_OK, at boot and after every reset. Answers what went
-   * wrong, or null. Events are emitted the first time only.
-   */
-  bringUp(): string | null {
+  /** From reset to FEATURES_OK, configuration read, interrupts ready. */
+  begin(): string | null {
     const transport = this.transport;
     const problem = transport.problem;
     if (problem != null) return problem;
-    // The steps of virtio 1.4 §3.1.1, in its order.
     if (!transport.reset()) return "the device does not finish its reset";
     transport.addStatus(status.ACKNOWLEDGE);
     transport.addStatus(status.DRIVER);
     const refused = this.negotiate();
     if (refused != null) return this.fail(refused);
-    const unusable = this.setUp();
-    if (unusable != null) return this.fail(unusable);
-    transport.addStatus(status.DRIVER_OK);
-    const pair = this.pair;
-    if (pair != null) {
-      // virtio 1.4 §3.1.1: no notification before DRIVER_OK.
-      pair.rx.kick();
+    if (!this.config.read(this.accepted)) {
+      return this.fail("the configuration does not come to rest");
     }
+    const unusable = this.choosePairs();
+    if (unusable != null) return this.fail(unusable);
+    return this.enableInterrupts();
+  }
+
+  /** Tells the device where the rings of pair `index` are, and leads its interrupts to its owner. */
+  enablePair(index: u32, setup: PairSetup, rings: PairRings, apicId: u32): string | null {
+    const transport = this.transport;
+    const rxMax = transport.queueSizeMax(setup.rxQueue);
+    const txMax = transport.queueSizeMax(setup.txQueue);
+    if (rxMax < setup.rxSize || txMax < setup.txSize) {
+      return this.fail("the device's queues have become smaller");
+    }
+    if (!this.findNotify(setup)) return this.fail("a notification register lies outside its BAR");
+    if (!this.bindPair(index, rings, apicId)) {
+      return this.fail("the device has no room for its interrupt vectors");
+    }
+    const rx = setup.rxQueue;
+    const tx = setup.txQueue;
+    transport.enableQueue(rx, setup.rxSize, rings.rxDesc, rings.rxDriver, rings.rxDevice);
+    transport.enableQueue(tx, setup.txSize, rings.txDesc, rings.txDriver, rings.txDevice);
     return null;
+  }
+
+  /** Fills in where to notify the two queues that `setup` names. */
+  findNotify(setup: PairSetup): bool {
+    const rx = this.transport.notifyAddress(setup.rxQueue);
+    const tx = this.transport.notifyAddress(setup.txQueue);
+    setup.rxNotify = rx - 1;
+    setup.txNotify = tx - 1;
+    return rx != 0 && tx != 0;
+  }
+
+  /** Sets the control queue up, then DRIVER_OK, then tells how many pairs there are. */
+  finish(pairs: u32): string | null {
+    const problem = this.enableControl();
+    if (problem != null) return this.fail(problem);
+    this.transport.addStatus(status.DRIVER_OK);
+    const control = this.control;
+    if (control == null || pairs < 2) return null;
+    // virtio 1.4 §5.1.9.5.6.1: further queues are used only when the device has said yes.
+    if (commands.setPairs(control, pairs) == ControlState.Done) return null;
+    return this.fail("the device does not take the number of queue pairs");
   }
 
   /** Marks the device as given up on. virtio 1.4 §3.1.1 */
@@ -119,12 +162,13 @@ export class NetDevice {
   private negotiate(): string | null {
     const transport = this.transport;
     this.offered = transport.offered(0);
-    if (this.pair == null) this.printDevice(transport.offered(1));
+    if (!this.printed) this.printDevice(transport.offered(1));
     let accepted = features.choose(this.offered, this.leftOut);
     // virtio 1.4 §3.1.1 lets us read, not write, the configuration before we decide.
     const mtuUsable = !features.has(accepted, features.MTU) || this.config.isMtuUsable();
     if (!mtuUsable) accepted &= ~((<u64>1) << features.MTU);
-    if (this.pair == null) this.printFeatures(accepted, transport.offered(1), mtuUsable);
+    if (!this.printed) this.printFeatures(accepted, transport.offered(1), mtuUsable);
+    this.printed = true;
     // virtio 1.4 §6.1: VERSION_1 must be accepted; without it this is a legacy device.
     if (!features.has(accepted, features.VERSION_1)) {
       return features.has(this.offered, features.VERSION_1)
@@ -141,7 +185,7 @@ export class NetDevice {
   private printDevice(offeredHigh: u64): void {
     const pci = this.transport.pci;
     events.begin("device");
-    events.num("nic", this.index);
+    events.num("nic", this.link.index);
     events.beginText("pci");
     events.textPartHex(pci.bdf >> 8, 2);
     events.textPart(":");
@@ -163,7 +207,7 @@ export class NetDevice {
 
   private printFeatures(accepted: u64, offeredHigh: u64, mtuUsable: bool): void {
     events.begin("features");
-    events.num("nic", this.index);
+    events.num("nic", this.link.index);
     events.beginArray("accepted");
     for (let bit: u32 = 0; bit < 64; bit++) {
       const name = features.featureName(bit);
@@ -194,104 +238,106 @@ export class NetDevice {
 
   // ---- queues and interrupts ---------------------------------------------------------------------
 
-  /** Between FEATURES_OK and DRIVER_OK: configuration, interrupts, queues, buffers. */
-  private setUp(): string | null {
-    if (!this.config.read(this.accepted)) return "the configuration does not come to rest";
-    let pair = this.pair;
-    if (pair == null) {
-      const rxMax = ringSize(this.transport.queueSizeMax(RX_QUEUE));
-      const txMax = ringSize(this.transport.queueSizeMax(TX_QUEUE));
-      if (rxMax < RING_SIZE_MIN || txMax < RING_SIZE_MIN) {
-        return "the device's queue sizes are unusable";
+  /** What all pairs have in common; sizes the first time only, for memory is given out once. */
+  private choosePairs(): string | null {
+    const setup = this.setup;
+    setup.eventIdx = features.has(this.accepted, features.EVENT_IDX) ? 1 : 0;
+    setup.indirect = features.has(this.accepted, features.INDIRECT_DESC) ? 1 : 0;
+    setup.mergeable = features.has(this.accepted, features.MRG_RXBUF) ? 1 : 0;
+    setup.polling = this.polling || this.transport.msix.entries == 0 ? 1 : 0;
+    setup.mtu = this.link.mtu;
+    setup.featuresLow = <u32>this.accepted;
+    setup.featuresHigh = <u32>(this.accepted >> 32);
+    const frameMax = max(this.link.mtu + ETHERNET_BYTES + VLAN_BYTES, FRAME_BYTES_MIN);
+    const frameBytes = this.bufferBytes(frameMax);
+    if (setup.rxSize != 0) {
+      return frameBytes <= setup.frameBytes ? null : "the device now needs larger receive buffers";
+    }
+    setup.rxSize = ringSize(this.transport.queueSizeMax(0));
+    setup.txSize = ringSize(this.transport.queueSizeMax(1));
+    if (setup.rxSize < RING_SIZE_MIN || setup.txSize < RING_SIZE_MIN) {
+      return "the device's queue sizes are unusable";
+    }
+    setup.frameBytes = frameBytes;
+    while (QueuePair.bytes(setup) + RESERVE_BYTES > <u32>arena.available()) {
+      if (setup.rxSize == RING_SIZE_MIN && setup.txSize == RING_SIZE_MIN) {
+        return "too little memory for the device's queues";
       }
-      pair = this.allocatePair(rxMax, txMax);
-      if (pair == null) return "too little memory for the device's queues";
-      this.pair = pair;
+      setup.rxSize = max(setup.rxSize >> 1, RING_SIZE_MIN);
+      setup.txSize = max(setup.txSize >> 1, RING_SIZE_MIN);
     }
-    const problem = this.setUpInterrupts(pair);
-    if (problem != null) return problem;
-    return this.enableQueues(pair);
+    return null;
   }
 
-  /** The largest pair that fits into memory, with rings of at most these sizes, or null. */
-  private allocatePair(rxMax: u32, txMax: u32): QueuePair | null {
-    const frameMax = this.config.mtu + ETHERNET_BYTES + VLAN_BYTES;
-    const merge = features.has(this.accepted, features.MRG_RXBUF);
-    const wanted = max(frameMax, FRAME_BYTES_MIN);
-    const frameBytes = merge ? min(wanted, MERGE_BYTES) : wanted;
-    let rxSize = rxMax;
-    let txSize = txMax;
-    while (QueuePair.bytes(rxSize, txSize, frameBytes) + RESERVE_BYTES > <u32>arena.available()) {
-      if (rxSize == RING_SIZE_MIN && txSize == RING_SIZE_MIN) return null;
-      rxSize = max(rxSize >> 1, RING_SIZE_MIN);
-      txSize = max(txSize >> 1, RING_SIZE_MIN);
+  /** virtio 1.4 §5.1.9.3.1: what a buffer has to hold, by what was negotiated. */
+  private bufferBytes(frameMax: u32): u32 {
+    const large = (this.accepted & features.GUEST_GSO) != 0;
+    if (features.has(this.accepted, features.MRG_RXBUF)) {
+      return large || frameMax > MERGE_BYTES ? MERGE_BYTES : frameMax;
     }
-    return new QueuePair(rxSize, txSize, frameBytes);
+    return large ? max(frameMax, LARGE_BYTES) : frameMax;
   }
 
-  /** One message a queue and one for the configuration, or shared ones if there are too few. */
-  private setUpInterrupts(pair: QueuePair): string | null {
+  private enableInterrupts(): string | null {
     const msix = this.transport.msix;
     if (msix.entries == 0) {
-      if (this.recoveries == 0) events.warning("the device has no MSI-X: polling it every ms");
+      if (this.configVector == NO_VECTOR) {
+        events.warning("the device has no MSI-X: polling it every ms");
+      }
       return null;
     }
+    if (this.configVector == NO_VECTOR) this.configVector = allocateVector();
+    if (this.configVector == NO_VECTOR) return this.fail("there are no interrupt vectors left");
     msix.enable();
-    if (this.configVector == 0) this.configVector = allocateVector();
-    if (pair.rxVector == 0 && !this.polling) {
-      pair.rxVector = msix.entries >= 2 ? allocateVector() : this.configVector;
-      pair.txVector = msix.entries >= 3 ? allocateVector() : pair.rxVector;
-    }
-    if (this.configVector == NO_VECTOR) return "there are no interrupt vectors left";
-    const address = messageAddress(this.apicId);
-    // virtio 1.4 §4.1.5.1.2.2: no entry beyond the table.
-    msix.set(0, address, this.configVector);
-    if (msix.entries >= 2) msix.set(1, address, pair.rxVector);
-    if (msix.entries >= 3) msix.set(2, address, pair.txVector);
-    const last = min(msix.entries - 1, 2);
-    const rxEntry = this.polling ? NO_MSIX_VECTOR : min<u32>(1, last);
-    const txEntry = this.polling ? NO_MSIX_VECTOR : last;
-    const bound =
-      this.transport.setConfigVector(0) &&
-      this.transport.setQueueVector(RX_QUEUE, rxEntry) &&
-      this.transport.setQueueVector(TX_QUEUE, txEntry);
-    return bound ? null : "the device has no room for its interrupt vectors";
+    msix.set(CONFIG_ENTRY, messageAddress(this.apicId), this.configVector);
+    if (this.transport.setConfigVector(CONFIG_ENTRY)) return null;
+    return this.fail("the device has no room for its interrupt vectors");
   }
 
-  private enableQueues(pair: QueuePair): string | null {
+  /**
+   * Leads the interrupts of a pair to its owner: an entry a queue, or one for both where the table
+   * is short. virtio 1.4 §4.1.5.1.2.2: no entry beyond the table.
+   */
+  private bindPair(index: u32, rings: PairRings, apicId: u32): bool {
     const transport = this.transport;
-    const rxNotify = transport.notifyAddress(RX_QUEUE);
-    const txNotify = transport.notifyAddress(TX_QUEUE);
-    if (rxNotify == 0 || txNotify == 0) return "a notification register lies outside its BAR";
-    const rx = pair.rx.ring;
-    const tx = pair.tx.ring;
-    if (transport.queueSizeMax(RX_QUEUE) < rx.size || transport.queueSizeMax(TX_QUEUE) < tx.size) {
-      return "the device's queues have become smaller";
+    const msix = transport.msix;
+    if (msix.entries == 0) return true;
+    let rxEntry = NO_MSIX_VECTOR;
+    let txEntry = NO_MSIX_VECTOR;
+    if (rings.rxVector != NO_VECTOR) {
+      rxEntry = min(1 + 2 * index, msix.entries - 1);
+      txEntry = min(2 + 2 * index, msix.entries - 1);
+      const address = messageAddress(apicId);
+      if (txEntry != rxEntry) msix.set(txEntry, address, rings.txVector);
+      if (rxEntry != CONFIG_ENTRY) msix.set(rxEntry, address, rings.rxVector);
     }
-    const eventIdx = features.has(this.accepted, features.EVENT_IDX);
-    const indirect = features.has(this.accepted, features.INDIRECT_DESC);
-    pair.pool.reset();
-    rx.reset(eventIdx, indirect);
-    tx.reset(eventIdx, indirect);
-    pair.rx.reset(rxNotify - 1, RX_QUEUE, features.has(this.accepted, features.MRG_RXBUF));
-    pair.tx.reset(txNotify - 1, TX_QUEUE, this.config.mtu + ETHERNET_BYTES);
-    transport.enableQueue(
-      RX_QUEUE,
-      rx.size,
-      rx.descAddress(),
-      rx.driverAddress(),
-      rx.deviceAddress(),
+    return (
+      transport.setQueueVector(2 * index, rxEntry) &&
+      transport.setQueueVector(2 * index + 1, txEntry)
     );
-    transport.enableQueue(
-      TX_QUEUE,
-      tx.size,
-      tx.descAddress(),
-      tx.driverAddress(),
-      tx.deviceAddress(),
-    );
-    rx.disableInterrupts();
-    tx.disableInterrupts();
-    pair.rx.provide();
+  }
+
+  /** The control queue comes after the queues of all pairs that the device has. §5.1.2 */
+  private enableControl(): string | null {
+    if (!features.has(this.accepted, features.CTRL_VQ)) return null;
+    const transport = this.transport;
+    const index = 2 * this.config.pairsMax;
+    const sizeMax = ringSize(transport.queueSizeMax(index));
+    let control = this.control;
+    if (control == null) {
+      if (sizeMax < RING_SIZE_MIN) return "the device's control queue is unusable";
+      control = new ControlQueue(sizeMax);
+      this.control = control;
+    }
+    const ring = control.ring;
+    const notify = transport.notifyAddress(index);
+    if (notify == 0 || sizeMax < ring.size) return "the device's control queue is unusable";
+    control.notifyAddress = notify - 1;
+    control.renew(index, features.has(this.accepted, features.EVENT_IDX));
+    const vector = transport.msix.entries == 0 ? NO_MSIX_VECTOR : CONFIG_ENTRY;
+    if (!transport.setQueueVector(index, vector)) return "the control queue gets no vector";
+    const device = ring.deviceAddress();
+    transport.enableQueue(index, ring.size, ring.descAddress(), ring.driverAddress(), device);
     return null;
   }
 
@@ -299,38 +345,38 @@ export class NetDevice {
 
   /** Whether a configuration change was announced since the last call. */
   hasConfigInterrupt(): bool {
-    if (this.configVector == 0) return false;
+    if (this.configVector == NO_VECTOR) return this.hasChanged();
     const count = machine.interruptCount(this.configVector);
     if (count == this.configInterrupts) return false;
     this.configInterrupts = count;
     return true;
   }
 
-  /** Looks at what changed: the link, or the device's plea for a reset. */
-  handleConfigChange(): void {
-    if (this.transport.status() & status.DEVICE_NEEDS_RESET) {
-      this.recover("the device needs a reset");
-      return;
-    }
-    const wasUp = this.config.linkUp;
+  /** Without interrupts there is only looking, every CONFIG_US. */
+  private hasChanged(): bool {
+    const now = machine.tsc();
+    if (now < this.nextLook) return false;
+    this.nextLook = deadlineIn(CONFIG_US);
+    return true;
+  }
+
+  /** Whether the device asks for its reset. virtio 1.4 §2.1.1 */
+  needsReset(): bool {
+    return (this.transport.status() & status.DEVICE_NEEDS_RESET) != 0;
+  }
+
+  /** Reads the configuration again; the link and `config.announce` are as the device says. */
+  refresh(): void {
+    const wasUp = this.link.linkUp;
     this.config.read(this.accepted);
-    if (this.config.linkUp != wasUp) this.printLink();
+    if (this.link.linkUp != wasUp) this.printLink();
   }
 
   printLink(): void {
     events.begin("link");
-    events.num("nic", this.index);
-    events.flag("up", this.config.linkUp);
+    events.num("nic", this.link.index);
+    events.flag("up", this.link.linkUp);
     events.end();
-  }
-
-  /** Resets and brings up again a device that went wrong; ends the run if it will not. */
-  recover(reason: string): void {
-    this.recoveries++;
-    events.error(reason);
-    const problem =
-      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
-    if (problem != null) events.fatal(problem);
   }
 }
 

@@ -13,7 +13,7 @@
  *
  * In the second and later buffers of a merged packet, data starts at `buffer`.
  */
-import { allocate } from "../../kernel/memory/arena";
+import { allocate, allocateUncleared } from "../../kernel/memory/arena";
 
 /** Bytes of struct virtio_net_hdr with VERSION_1: 12. virtio 1.4 §5.1.9 */
 export const NET_HEADER_BYTES: u32 = 12;
@@ -27,7 +27,8 @@ const PACKET_BYTES: u32 = 32;
 /**
  * What the driver knows of a packet, in private memory.
  *
- *   0 buffer | 4 data | 8 length | 12 total | 16 next | 20 mark | 24 unused | 32
+ *   0 buffer | 4 data | 8 length | 12 total | 16 next | 20 csumOffset | 22 mark |
+ *   24 header | 32
  */
 @unmanaged
 export class Packet {
@@ -41,9 +42,12 @@ export class Packet {
   total: u32 = 0;
   /** The next segment of a merged packet, or null. */
   next: Packet | null = null;
+  /** Offset of the checksum behind csum_start, with `header`. */
+  csumOffset: u16 = 0;
   /** For whoever has the packet; the driver leaves it alone. */
-  mark: u32 = 0;
-  private unused: u64 = 0;
+  mark: u16 = 0;
+  /** The cleaned first eight bytes of the net header (header.ts); 0: no offload. */
+  header: u64 = 0;
 }
 
 /** Up to BURST_MAX packets, in order. */
@@ -96,7 +100,7 @@ export class PacketPool {
     this.size = count;
     this.free = 0;
     this.stack = allocate(count * sizeof<usize>(), CACHE_LINE);
-    const buffers = allocate(count * this.stride, 4096);
+    const buffers = allocateUncleared(count * this.stride, 4096);
     const records = allocate(count * PACKET_BYTES, CACHE_LINE);
     for (let i = count; i > 0; i--) {
       const packet = changetype<Packet>(records + (i - 1) * PACKET_BYTES);
@@ -129,6 +133,7 @@ export class PacketPool {
     packet.length = 0;
     packet.total = 0;
     packet.next = null;
+    packet.header = 0;
     return packet;
   }
 

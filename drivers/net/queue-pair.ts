@@ -5,35 +5,83 @@
 import * as machine from "../../kernel/machine";
 import { RingFault } from "../virtio/ring";
 import { SplitRing } from "../virtio/split-ring";
+import { NO_VECTOR, allocateVector } from "../../kernel/interrupts";
+import { PairRings, PairSetup } from "./pair-setup";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import { Offloads } from "./header";
 import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";
 
 /** Packets beyond what both rings hold: bursts in hand and the stack's own. */
 const SPARE_PACKETS: u32 = 2 * BURST_MAX;
 
+const ETHERNET_BYTES: u32 = 14;
+
 export class QueuePair {
+  /** What was agreed upon with the device; the stack and the apps ask it as well. */
+  readonly offloads: Offloads;
   readonly pool: PacketPool;
   readonly rx: RxQueue<SplitRing>;
   readonly tx: TxQueue<SplitRing>;
-  /** Interrupt vectors, 0 for none, and whether interrupts are asked for now. */
-  rxVector: u32 = 0;
-  txVector: u32 = 0;
+  /** Interrupt vectors at this CPU, 0 for none. */
+  rxVector: u32 = NO_VECTOR;
+  txVector: u32 = NO_VECTOR;
+  /** Whether interrupts are asked for now. */
   private armed: bool = false;
   private one: Burst = Burst.create();
 
-  /** Takes memory for everything: at boot only. */
-  constructor(rxSize: u32, txSize: u32, frameBytes: u32) {
-    const pool = new PacketPool(rxSize + txSize + SPARE_PACKETS, frameBytes);
+  /** Takes memory for everything: at boot only. The pair is usable after `renew`. */
+  constructor(setup: PairSetup) {
+    const pool = new PacketPool(setup.rxSize + setup.txSize + SPARE_PACKETS, setup.frameBytes);
+    const offloads = new Offloads();
+    this.offloads = offloads;
     this.pool = pool;
-    this.rx = new RxQueue<SplitRing>(new SplitRing(rxSize, false), pool);
-    this.tx = new TxQueue<SplitRing>(new SplitRing(txSize, true), pool);
+    this.rx = new RxQueue<SplitRing>(new SplitRing(setup.rxSize, false), pool, offloads);
+    this.tx = new TxQueue<SplitRing>(new SplitRing(setup.txSize, true), pool, offloads);
+    if (setup.polling == 0) {
+      this.rxVector = allocateVector();
+      this.txVector = allocateVector();
+    }
   }
 
-  /** Bytes of memory that a pair of these sizes takes, rounding included. */
-  static bytes(rxSize: u32, txSize: u32, frameBytes: u32): u32 {
-    const packets = PacketPool.bytes(rxSize + txSize + SPARE_PACKETS, frameBytes);
-    return packets + SplitRing.bytes(rxSize, false) + SplitRing.bytes(txSize, true) + 8192;
+  /** Bytes of memory that a pair takes, rounding included. */
+  static bytes(setup: PairSetup): u32 {
+    const packets = setup.rxSize + setup.txSize + SPARE_PACKETS;
+    const rings = SplitRing.bytes(setup.rxSize, false) + SplitRing.bytes(setup.txSize, true);
+    return PacketPool.bytes(packets, setup.frameBytes) + rings + 8192;
+  }
+
+  /** Empties everything, for a device that was reset, and fills the receive ring. */
+  renew(setup: PairSetup): void {
+    this.offloads.set(((<u64>setup.featuresHigh) << 32) | setup.featuresLow);
+    this.pool.reset();
+    this.rx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
+    this.tx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
+    this.rx.reset(setup.rxQueue, setup.mergeable != 0);
+    this.tx.reset(setup.txQueue, setup.mtu + ETHERNET_BYTES);
+    this.rx.ring.disableInterrupts();
+    this.tx.ring.disableInterrupts();
+    this.armed = false;
+    this.rx.provide();
+  }
+
+  /** Where the rings are and what interrupts them: what the device has to be told. */
+  describe(rings: PairRings): void {
+    rings.rxDesc = this.rx.ring.descAddress();
+    rings.rxDriver = this.rx.ring.driverAddress();
+    rings.rxDevice = this.rx.ring.deviceAddress();
+    rings.txDesc = this.tx.ring.descAddress();
+    rings.txDriver = this.tx.ring.driverAddress();
+    rings.txDevice = this.tx.ring.deviceAddress();
+    rings.rxVector = this.rxVector;
+    rings.txVector = this.txVector;
+  }
+
+  /** The device runs: from here on it may be notified. virtio 1.4 §3.1.1 */
+  start(setup: PairSetup): void {
+    this.rx.notifyAddress = setup.rxNotify;
+    this.tx.notifyAddress = setup.txNotify;
+    this.rx.kick();
   }
 
   // ---- the four verbs --------------------------------------------------------------------------
@@ -121,11 +169,12 @@ export class QueuePair {
     return this.rx.isBroken() || this.tx.isBroken();
   }
 
-  /** What the device did wrong, for the event about it. */
-  faultMessage(): string {
-    if (this.rx.mergeFault) return "receive queue: num_buffers is more than the ring holds";
-    if (this.rx.ring.fault != RingFault.NONE) return rxFault(this.rx.ring.fault);
-    return txFault(this.tx.ring.fault);
+  /** What the device did wrong, as a number for `faultMessage`; 0: nothing. */
+  fault(): u32 {
+    if (this.rx.mergeFault) return FAULT_MERGE;
+    if (this.rx.ring.fault != RingFault.NONE) return <u32>this.rx.ring.fault;
+    const fault = <u32>this.tx.ring.fault;
+    return fault != 0 ? fault + FAULT_TX : 0;
   }
 
   /** Interrupts that arrived for this pair's receive and transmit queue. */
@@ -138,14 +187,17 @@ export class QueuePair {
   }
 }
 
-function rxFault(fault: RingFault): string {
+/** Faults of the transmit ring are numbered from here on, those of the receive ring from 1 on. */
+const FAULT_TX: u32 = 8;
+const FAULT_MERGE: u32 = 16;
+
+/** What a number of `QueuePair.fault` means. */
+export function faultMessage(fault: u32): string {
+  if (fault == FAULT_MERGE) return "receive queue: num_buffers is more than the ring holds";
   if (fault == RingFault.USED_INDEX) return "receive queue: the used index jumped";
   if (fault == RingFault.USED_ID) return "receive queue: a used id is beyond the ring";
-  return "receive queue: a used id is not outstanding";
-}
-
-function txFault(fault: RingFault): string {
-  if (fault == RingFault.USED_INDEX) return "transmit queue: the used index jumped";
-  if (fault == RingFault.USED_ID) return "transmit queue: a used id is beyond the ring";
+  if (fault < FAULT_TX) return "receive queue: a used id is not outstanding";
+  if (fault == FAULT_TX + RingFault.USED_INDEX) return "transmit queue: the used index jumped";
+  if (fault == FAULT_TX + RingFault.USED_ID) return "transmit queue: a used id is beyond the ring";
   return "transmit queue: a used id is not outstanding";
 }

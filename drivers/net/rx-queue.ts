@@ -5,37 +5,45 @@
 import * as machine from "../../kernel/machine";
 import { Ring, RingFault } from "../virtio/ring";
 import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
+import { Offloads, accept } from "./header";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
-/** Offset of num_buffers in the net header. virtio 1.4 §5.1.9 */
-const NUM_BUFFERS: usize = 10;
+/** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
+const CSUM_OFFSET: usize = 8;
 
 export class RxQueue<R extends Ring> {
   readonly ring: R;
   readonly statistics: QueueStatistics = new QueueStatistics();
+  /** Where to notify the device, a window address; set when it runs. */
+  notifyAddress: u32 = 0;
   /** num_buffers announced more buffers than the ring has. */
   mergeFault: bool = false;
   private pool: PacketPool;
-  private notifyAddress: u32 = 0;
   private notifyValue: u32 = 0;
   private mergeable: bool = false;
+  private plain: bool = true;
+  private offloads: Offloads;
   /** Segments on their way from the ring to packets. */
   private raw: Burst = Burst.create();
   /** A merged packet whose last buffers have not come yet, and how many they are. */
   private partial: Packet | null = null;
   private partialEnd: Packet | null = null;
   private missing: u32 = 0;
+  /** The header of the packet at hand, as the device wrote it. */
+  private first: u64 = 0;
+  private csumOffset: u32 = 0;
 
-  constructor(ring: R, pool: PacketPool) {
+  constructor(ring: R, pool: PacketPool, offloads: Offloads) {
+    this.offloads = offloads;
     this.ring = ring;
     this.pool = pool;
   }
 
   /** For a device that has just been reset. `mergeable`: MRG_RXBUF was negotiated. */
-  reset(notifyAddress: u32, queueIndex: u32, mergeable: bool): void {
-    this.notifyAddress = notifyAddress;
+  reset(queueIndex: u32, mergeable: bool): void {
     this.notifyValue = queueIndex;
     this.mergeable = mergeable;
+    this.plain = !mergeable && !this.offloads.guestCsum;
     this.mergeFault = false;
     this.partial = null;
     this.partialEnd = null;
@@ -80,7 +88,7 @@ export class RxQueue<R extends Ring> {
     const before = burst.count;
     for (let i: u32 = 0; i < taken; i++) {
       const segment = raw.get(i);
-      if (this.mergeable && i + 4 < taken) machine.prefetch(raw.get(i + 4).buffer);
+      if (!this.plain && i + 4 < taken) machine.prefetch(raw.get(i + 4).buffer);
       const packet = this.missing == 0 ? this.begin(segment) : this.append(segment);
       if (packet == null) continue;
       bytes += packet.total;
@@ -101,14 +109,19 @@ export class RxQueue<R extends Ring> {
     segment.length = used - NET_HEADER_BYTES;
     segment.total = segment.length;
     segment.next = null;
-    // Without MRG_RXBUF num_buffers is 1, whatever it says.
-    if (!this.mergeable) return segment;
-    const buffers = machine.sharedRead16(segment.buffer + NUM_BUFFERS);
-    if (buffers == 1) return segment;
-    return this.beginMerged(segment, buffers);
+    segment.header = 0;
+    // Without MRG_RXBUF num_buffers is 1, and without GUEST_CSUM there are no offloads, whatever
+    // the header says: then it is not even looked at.
+    if (this.plain) return segment;
+    const first = this.offloads.guestCsum ? machine.sharedRead64(segment.buffer) : 0;
+    const rest = machine.sharedRead32(segment.buffer + CSUM_OFFSET);
+    const buffers = this.mergeable ? rest >> 16 : 1;
+    if (first == 0 && buffers == 1) return segment;
+    return this.beginSpecial(segment, buffers, first, rest & 0xffff);
   }
 
-  private beginMerged(segment: Packet, buffers: u32): Packet | null {
+  /** Packets of several buffers, and those with something left to do. */
+  private beginSpecial(segment: Packet, buffers: u32, first: u64, csumOffset: u32): Packet | null {
     if (buffers == 0) {
       this.statistics.drop(QueueDrop.NUM_BUFFERS);
       this.pool.give(segment);
@@ -120,9 +133,20 @@ export class RxQueue<R extends Ring> {
       this.pool.give(segment);
       return null;
     }
+    this.first = first;
+    this.csumOffset = csumOffset;
+    if (buffers == 1) return this.complete(segment);
     this.partial = segment;
     this.partialEnd = segment;
     this.missing = buffers - 1;
+    return null;
+  }
+
+  /** All buffers of the packet are there: its header can be checked against its length. */
+  private complete(packet: Packet): Packet | null {
+    if (accept(packet, this.offloads, this.first, this.csumOffset)) return packet;
+    this.statistics.drop(QueueDrop.OFFLOAD);
+    this.pool.release(packet);
     return null;
   }
 
@@ -141,7 +165,7 @@ export class RxQueue<R extends Ring> {
     if (--this.missing > 0) return null;
     this.partial = null;
     this.partialEnd = null;
-    return head;
+    return this.complete(head);
   }
 
   private drop(segment: Packet): Packet | null {

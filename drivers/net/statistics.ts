@@ -1,16 +1,16 @@
 /**
- * Counters of one direction of a queue pair, in private memory, and their place in the `stats`
- * event. Written by rx-queue.ts, tx-queue.ts and queue-pair.ts, printed by device.ts.
+ * Counters of one direction of a queue pair, in private memory. Written by rx-queue.ts, tx-queue.ts and queue-pair.ts, printed by kernel/stats.ts,
+ * which knows their order.
  */
-import * as events from "../../kernel/events";
-
 /** Why the driver itself dropped a packet; the network stack has reasons of its own. */
 export enum QueueDrop {
   /** A used length below the net header or beyond the buffer. */
   USED_LENGTH,
   /** num_buffers is 0 in a received header. */
   NUM_BUFFERS,
-  /** A packet to send is longer than the device takes, or has too many segments. */
+  /** A received header asks for an offload that was not negotiated, or points outside. */
+  OFFLOAD,
+  /** A packet to send is longer than the device takes, has too many segments, or needs an offload. */
   TOO_LONG,
 }
 
@@ -27,28 +27,16 @@ export class QueueStatistics {
   cycles: u64 = 0;
   usedLengthDrops: u64 = 0;
   numBuffersDrops: u64 = 0;
+  offloadDrops: u64 = 0;
   tooLongDrops: u64 = 0;
 
   drop(reason: QueueDrop): void {
     if (reason == QueueDrop.USED_LENGTH) this.usedLengthDrops++;
     else if (reason == QueueDrop.NUM_BUFFERS) this.numBuffersDrops++;
+    else if (reason == QueueDrop.OFFLOAD) this.offloadDrops++;
     else this.tooLongDrops++;
   }
-
-  /** The driver's own drops, where there are any, as fields of the event's open object. */
-  printDrops(): void {
-    if (this.usedLengthDrops != 0) events.num("used_length", this.usedLengthDrops);
-    if (this.numBuffersDrops != 0) events.num("num_buffers", this.numBuffersDrops);
-    if (this.tooLongDrops != 0) events.num("too_long", this.tooLongDrops);
-  }
-
-  /** The counters behind `drops`; `interrupts` and `free` are known elsewhere. */
-  print(interrupts: u32, free: u32): void {
-    events.num("kicks", this.kicks);
-    events.num("kicks_suppressed", this.kicksSuppressed);
-    events.num("interrupts", interrupts);
-    events.num("polls", this.polls);
-    events.num("cycles", this.cycles);
-    events.num("free", free);
-  }
 }
+
+/** How many counters that is. */
+export const QUEUE_COUNTERS: u32 = <u32>(offsetof<QueueStatistics>() >> 3);

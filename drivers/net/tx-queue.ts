@@ -5,30 +5,33 @@
 import * as machine from "../../kernel/machine";
 import { Ring, RingFault } from "../virtio/ring";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import { GSO_FRAME_BYTES_MAX, Offloads, isSegmented, write } from "./header";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 export class TxQueue<R extends Ring> {
   readonly ring: R;
   readonly statistics: QueueStatistics = new QueueStatistics();
+  /** Where to notify the device, a window address; set when it runs. */
+  notifyAddress: u32 = 0;
   private pool: PacketPool;
-  private notifyAddress: u32 = 0;
+  private offloads: Offloads;
   private notifyValue: u32 = 0;
   /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
   private frameMax: u32 = 0;
   private done: Burst = Burst.create();
-  private published: bool = true;
+  private published: bool = false;
 
-  constructor(ring: R, pool: PacketPool) {
+  constructor(ring: R, pool: PacketPool, offloads: Offloads) {
+    this.offloads = offloads;
     this.ring = ring;
     this.pool = pool;
   }
 
   /** For a device that has just been reset. `frameMax`: MTU and Ethernet header, in bytes. */
-  reset(notifyAddress: u32, queueIndex: u32, frameMax: u32): void {
-    this.notifyAddress = notifyAddress;
+  reset(queueIndex: u32, frameMax: u32): void {
     this.notifyValue = queueIndex;
     this.frameMax = frameMax;
-    this.published = true;
+    this.published = false;
   }
 
   /**
@@ -43,24 +46,26 @@ export class TxQueue<R extends Ring> {
     let sent: u32 = 0;
     for (let i: u32 = 0; i < count; i++) {
       const packet = burst.get(i);
-      clearHeader(packet);
-      const simple = packet.next == null;
-      if (simple && packet.total <= this.frameMax) ring.offerReadable(packet);
+      const simple = packet.next == null && packet.total <= this.frameMax;
+      if (simple && write(packet, this.offloads)) ring.offerReadable(packet);
       else if (!this.offerSegments(packet)) continue;
       bytes += packet.total;
       sent++;
     }
     this.statistics.packets += sent;
     this.statistics.bytes += bytes;
+    if (sent == 0) return;
     ring.publish();
     this.published = true;
   }
 
-  /** The way of merged packets, and of those that are refused. */
+  /** The way of packets with several segments or to be cut, and of those that are refused. */
   private offerSegments(packet: Packet): bool {
     const segments = segmentsOf(packet);
     const needed = this.ring.descriptorsFor(segments);
-    if (packet.total > this.frameMax || needed == 0 || needed > this.ring.free) {
+    const limit = isSegmented(packet) ? GSO_FRAME_BYTES_MAX : this.frameMax;
+    const fits = packet.total <= limit && needed != 0 && needed <= this.ring.free;
+    if (!fits || !write(packet, this.offloads)) {
       this.statistics.drop(QueueDrop.TOO_LONG);
       this.pool.release(packet);
       return false;
@@ -96,18 +101,6 @@ export class TxQueue<R extends Ring> {
   isBroken(): bool {
     return this.ring.fault != RingFault.NONE;
   }
-}
-
-/**
- * Makes the net header all zeros: no checksum, no segmentation and num_buffers 0. It is written
- * only where it is not, so that the cache line of an unchanged header stays shared.
- * virtio 1.4 §5.1.9.2.1
- */
-function clearHeader(packet: Packet): void {
-  const header = packet.buffer;
-  if ((load<u64>(header) | <u64>load<u32>(header, 8)) == 0) return;
-  store<u64>(header, 0);
-  store<u32>(header, 0, 8);
 }
 
 /** How many segments a packet has. Bounded: the driver linked them itself, at most a ring of them. */

@@ -8,25 +8,60 @@
 export const CSUM: u32 = 0;
 export const GUEST_CSUM: u32 = 1;
 export const MTU: u32 = 3;
+export const GUEST_TSO4: u32 = 7;
+export const GUEST_TSO6: u32 = 8;
+export const GUEST_ECN: u32 = 9;
+export const HOST_TSO4: u32 = 11;
+export const HOST_TSO6: u32 = 12;
+export const HOST_ECN: u32 = 13;
 export const MAC: u32 = 5;
 export const MRG_RXBUF: u32 = 15;
 export const STATUS: u32 = 16;
 export const CTRL_VQ: u32 = 17;
+export const CTRL_RX: u32 = 18;
+export const CTRL_VLAN: u32 = 19;
+export const CTRL_RX_EXTRA: u32 = 20;
+export const GUEST_ANNOUNCE: u32 = 21;
+export const MQ: u32 = 22;
+export const CTRL_MAC_ADDR: u32 = 23;
 export const INDIRECT_DESC: u32 = 28;
 export const EVENT_IDX: u32 = 29;
 export const VERSION_1: u32 = 32;
+export const GUEST_USO4: u32 = 54;
+export const GUEST_USO6: u32 = 55;
+export const HOST_USO: u32 = 56;
+export const GUEST_HDRLEN: u32 = 59;
 
 const BITS: u32 = 128;
 
 /** The bits that this driver has code for, 0 to 63. */
 const IMPLEMENTED: u64 =
+  (1 << CSUM) |
+  (1 << GUEST_CSUM) |
   (1 << MTU) |
+  (1 << GUEST_TSO4) |
+  (1 << GUEST_TSO6) |
+  (1 << GUEST_ECN) |
+  (1 << HOST_TSO4) |
+  (1 << HOST_TSO6) |
+  (1 << HOST_ECN) |
   (1 << MAC) |
   (1 << MRG_RXBUF) |
   (1 << STATUS) |
+  (1 << CTRL_VQ) |
+  (1 << CTRL_RX) |
+  (1 << CTRL_VLAN) |
+  (1 << CTRL_RX_EXTRA) |
+  (1 << GUEST_ANNOUNCE) |
+  (1 << MQ) |
+  (1 << CTRL_MAC_ADDR) |
   (1 << INDIRECT_DESC) |
   (1 << EVENT_IDX) |
-  ((<u64>1) << VERSION_1);
+  ((<u64>1) << VERSION_1) |
+  ((<u64>1) << GUEST_USO4) |
+  ((<u64>1) << GUEST_USO6) |
+  ((<u64>1) << HOST_USO) |
+  ((<u64>1) << GUEST_HDRLEN);
 
 /** The name of each bit, as the specification has it, in lower case and without its prefix. */
 const names = new StaticArray<string | null>(BITS);
@@ -102,10 +137,38 @@ export function has(features: u64, bit: u32): bool {
   return ((features >> bit) & 1) != 0;
 }
 
+/** Received packets may be longer than the MTU. */
+export const GUEST_GSO: u64 =
+  (1 << GUEST_TSO4) | (1 << GUEST_TSO6) | ((<u64>1) << GUEST_USO4) | ((<u64>1) << GUEST_USO6);
+
+/** Bits that depend on GUEST_CSUM, and on CSUM. virtio 1.4 §5.1.3.1 */
+const NEED_GUEST_CSUM: u64 = GUEST_GSO | (1 << GUEST_ECN);
+const NEED_CSUM: u64 =
+  (1 << HOST_TSO4) | (1 << HOST_TSO6) | (1 << HOST_ECN) | ((<u64>1) << HOST_USO);
+const GUEST_TSO: u64 = (1 << GUEST_TSO4) | (1 << GUEST_TSO6);
+const HOST_TSO: u64 = (1 << HOST_TSO4) | (1 << HOST_TSO6);
+
+/** Bits that are no use without the control queue. virtio 1.4 §5.1.3.1, §5.1.4.2 */
+const NEED_CTRL_VQ: u64 =
+  (1 << CTRL_RX) |
+  (1 << CTRL_VLAN) |
+  (1 << CTRL_RX_EXTRA) |
+  (1 << GUEST_ANNOUNCE) |
+  (1 << MQ) |
+  (1 << CTRL_MAC_ADDR);
+
 /** The bits of `offered` that we accept when those in `leftOut` are not wanted. */
 export function choose(offered: u64, leftOut: u64): u64 {
-  // None of the implemented bits depends on another one; those that do come with their code.
-  return offered & IMPLEMENTED & ~leftOut;
+  const accepted = offered & IMPLEMENTED & ~leftOut;
+  // virtio 1.4 §2.2.1: no bit without those that it depends on.
+  let dropped: u64 = has(accepted, CTRL_VQ) ? 0 : NEED_CTRL_VQ;
+  // An announcement is asked for in the status field.
+  if (!has(accepted, STATUS)) dropped |= 1 << GUEST_ANNOUNCE;
+  if (!has(accepted, GUEST_CSUM)) dropped |= NEED_GUEST_CSUM;
+  if (!has(accepted, CSUM)) dropped |= NEED_CSUM;
+  if (!(accepted & GUEST_TSO)) dropped |= 1 << GUEST_ECN;
+  if (!(accepted & HOST_TSO)) dropped |= 1 << HOST_ECN;
+  return accepted & ~dropped;
 }
 
 /** Why bit `bit`, which is on offer, was not accepted. */
@@ -113,10 +176,8 @@ export function declineReason(bit: u32, leftOut: u64): string {
   if (bit < 64 && has(leftOut, bit)) return "left out on the command line";
   if (featureName(bit) == null) return "not defined by virtio 1.4";
   if (bit == 24 || bit == 27) return "legacy interface only";
-  if (bit <= 1 || (bit >= 7 && bit <= 14) || (bit >= 54 && bit <= 56)) {
-    return "offloads are not implemented";
-  }
-  if (bit == 2 || (bit >= 17 && bit <= 23)) return "the control queue is not used";
+  if (bit == 10 || bit == 14) return "UDP fragmentation offload is not used; uso takes its place";
+  if (bit < 64 && has(IMPLEMENTED, bit)) return "a feature that it depends on is missing";
   if (bit >= 33 && bit <= 43) return "this ring or transport feature is not implemented";
   return "not implemented";
 }

@@ -36,7 +36,7 @@ const SLOT_PACKET: usize = 16;
 const SLOT_COUNT: usize = 20;
 
 /** Segments of a packet that an indirect table has room for. */
-export const INDIRECT_MAX: u32 = 16;
+export const INDIRECT_MAX: u32 = 18;
 /** From this many segments on a table costs less than the descriptors that it saves. */
 const INDIRECT_FROM: u32 = 3;
 
@@ -183,8 +183,9 @@ export class SplitRing implements Ring {
 
   /** Descriptors that a packet of `segments` segments takes; 0: it cannot be sent at all. */
   descriptorsFor(segments: u32): u32 {
-    if (this.indirect && segments >= INDIRECT_FROM && segments <= INDIRECT_MAX) return 1;
-    return segments <= INDIRECT_MAX && segments <= this.size ? segments : 0;
+    // virtio 1.4 §2.7.5.3.1: no chain, not even in a table, is longer than the ring.
+    if (segments > INDIRECT_MAX || segments > this.size) return 0;
+    return this.indirect && segments >= INDIRECT_FROM ? 1 : segments;
   }
 
   /** Offers a packet of several segments to read: an indirect table where it pays, or a chain. */
@@ -227,6 +228,25 @@ export class SplitRing implements Ring {
     store<usize>(slot, changetype<usize>(packet), SLOT_PACKET);
     store<u32>(slot, segments, SLOT_COUNT);
     this.free -= segments;
+    this.enqueue(head);
+  }
+
+  /**
+   * Offers a command: `outBytes` at `out` for the device to read, then `inBytes` at `into` for it
+   * to write. virtio 1.4 §2.7.4.2: what the device writes comes last.
+   */
+  offerCommand(token: Packet, out: usize, outBytes: u32, into: usize, inBytes: u32): void {
+    const head = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+    const tail = <u32>load<u16>(this.freeIds + (((this.freeHead + 1) & this.mask) << 1));
+    this.freeHead += 2;
+    const next = ((<u64>DESC_F_NEXT) << 32) | ((<u64>tail) << 48);
+    this.describe(head, this.dma + out, <u64>outBytes | next);
+    this.describe(tail, this.dma + into, <u64>inBytes | ((<u64>DESC_F_WRITE) << 32));
+    const slot = this.slots + (head << SLOT_SHIFT);
+    store<usize>(slot, changetype<usize>(token), SLOT_PACKET);
+    store<u32>(slot, 2, SLOT_COUNT);
+    this.free -= 2;
+    this.outstanding++;
     this.enqueue(head);
   }
 

@@ -16,10 +16,10 @@ export class Runner {
   private source: Source | null = null;
   private idle: Idle | null = null;
 
-  /** At boot only. */
-  constructor(pair: QueuePair, stack: Stack) {
+  /** At boot only. `lane` of `lanes`: a source's frames are divided among them. */
+  constructor(pair: QueuePair, stack: Stack, lane: u32, lanes: u32) {
     if (config.app == config.App.Sink) this.sink = new Sink(pair, stack);
-    else if (config.app == config.App.Source) this.source = new Source(pair, stack);
+    else if (config.app == config.App.Source) this.source = new Source(pair, stack, lane, lanes);
     else if (config.app == config.App.Echo) this.echo = new Echo(pair, stack);
     else this.idle = new Idle(pair, stack);
   }

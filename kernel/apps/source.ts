@@ -20,7 +20,8 @@ import { ETHERNET_BYTES } from "../net/ethernet";
 import { isMarked, unmark } from "../net/interface";
 import { Stack } from "../net/stack";
 import { NEVER, deadlineIn } from "../time";
-import { buildFrame } from "./source-frame";
+import { GSO_TCPV4, GSO_UDP_L4 } from "../../drivers/net/header";
+import { buildFrame, segmentsNeeded } from "./source-frame";
 
 /** Descriptors left to the stack, at most. */
 const SPARE_MAX: u32 = 8;
@@ -50,6 +51,8 @@ export class Source {
   private readonly packets: u32;
   private readonly hand: usize;
   private held: u32 = 0;
+  /** Descriptors that a frame takes. */
+  private slots: u32 = 1;
   private readonly burst: Burst = Burst.create();
   private readonly received: Burst = Burst.create();
 
@@ -57,11 +60,20 @@ export class Source {
   constructor(
     readonly pair: QueuePair,
     readonly stack: Stack,
+    lane: u32,
+    lanes: u32,
   ) {
     const size = pair.tx.ring.size;
-    this.packets = size - max<u32>(1, min(SPARE_MAX, size >> 2));
+    const slots = size - max<u32>(1, min(SPARE_MAX, size >> 2));
+    // Of long frames there are as many as packets beyond the receive ring's, and the stack's few.
+    const segments = segmentsNeeded(roomIn(pair));
+    const spare = pair.pool.size - pair.rx.ring.size - BURST_MAX;
+    this.packets = max<u32>(1, min(slots, spare / segments));
     this.hand = allocate(this.packets * sizeof<usize>());
-    if (config.count != 0) this.left = config.count;
+    if (config.count != 0) {
+      const share = config.count / lanes;
+      this.left = share + (lane < <u32>(config.count % lanes) ? 1 : 0);
+    }
   }
 
   /** All frames are sent, or the time is over and what was begun is sent. */
@@ -86,7 +98,9 @@ export class Source {
       return worked || reclaimed > 0;
     }
     if (this.held + this.pair.tx.ring.outstanding < this.packets) this.build();
-    const count = <u32>min<u64>(min(min(config.burst, this.held), this.pair.txRoom()), this.left);
+    const free = this.pair.txRoom();
+    const room = this.slots == 1 ? free : free / this.slots;
+    const count = <u32>min<u64>(min(min(config.burst, this.held), room), this.left);
     if (count == 0) return worked || reclaimed > 0;
     this.submit(count);
     return true;
@@ -145,12 +159,30 @@ export class Source {
   private build(): void {
     const missing = this.packets - this.held - this.pair.tx.ring.outstanding;
     for (let i = min(missing, BURST_MAX); i > 0; i--) {
-      const packet = this.pair.pool.take();
+      const packet = this.takeChain();
       if (packet == null) return;
-      buildFrame(packet, this.stack, this.destination);
+      buildFrame(packet, roomIn(this.pair), this.stack, this.destination);
       store<usize>(this.hand + (this.held << 2), changetype<usize>(packet));
       this.held++;
     }
+  }
+
+  /** A packet with as many segments as a frame takes, or null. */
+  private takeChain(): Packet | null {
+    const pool = this.pair.pool;
+    const needed = segmentsNeeded(roomIn(this.pair));
+    if (pool.free < needed) return null;
+    const packet = pool.take();
+    let last: Packet | null = packet;
+    for (let i: u32 = 1; i < needed; i++) {
+      const segment = pool.take();
+      if (segment == null || last == null) return null;
+      // Only the first buffer has a net header in front.
+      segment.data = segment.buffer;
+      last.next = segment;
+      last = segment;
+    }
+    return packet;
   }
 
   // ---- before the first -------------------------------------------------------------------------
@@ -158,13 +190,10 @@ export class Source {
   /** Waits for the address and the next hop's MAC. True once it can send. */
   private prepare(): bool {
     const stack = this.stack;
-    if (events.isEnded() || !stack.ready || !stack.net.device.linkUp) return false;
-    if (config.size > stack.net.device.mtu + ETHERNET_BYTES) {
-      events.fatal("size: more than the device's MTU and an Ethernet header");
-      return false;
-    }
-    if (config.size > this.pair.pool.stride - NET_HEADER_BYTES) {
-      events.fatal("size: more than one of the driver's buffers holds; try features=-mrg_rxbuf");
+    if (events.isEnded() || !stack.ready || !stack.net.link.linkUp) return false;
+    const wrong = this.whatCannotBeSent();
+    if (wrong != null) {
+      events.fatal(wrong);
       return false;
     }
     if (config.hasDstIp && !config.hasDst) {
@@ -181,9 +210,27 @@ export class Source {
       if (!stack.arp.known) return false;
       this.destination = stack.arp.mac;
     }
+    this.slots = this.pair.tx.ring.descriptorsFor(segmentsNeeded(roomIn(this.pair)));
     this.state = State.Sending;
     if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
     return true;
+  }
+
+  /** What is wrong with `size` or `gso` for this device, or null. */
+  private whatCannotBeSent(): string | null {
+    const offloads = this.pair.offloads;
+    if (config.gso == config.Gso.None) {
+      const fits = config.size <= this.stack.net.link.mtu + ETHERNET_BYTES;
+      return fits ? null : "size: more than the device's MTU and an Ethernet header";
+    }
+    const gso = config.gso == config.Gso.Tcp4 ? GSO_TCPV4 : GSO_UDP_L4;
+    if (!offloads.csum || !(offloads.hostGso & (1 << gso))) {
+      return "gso: the device does not offer this segmentation";
+    }
+    const segments = segmentsNeeded(roomIn(this.pair));
+    return this.pair.tx.ring.descriptorsFor(segments) != 0
+      ? null
+      : "size: more segments than the transmit ring has descriptors";
   }
 
   // ---- the other direction ----------------------------------------------------------------------
@@ -216,4 +263,9 @@ export class Source {
     if (this.state == State.Sending) return this.end;
     return this.state == State.Finishing ? deadlineIn(FINISHING_US) : NEVER;
   }
+}
+
+/** Bytes of a frame that each buffer takes. */
+function roomIn(pair: QueuePair): u32 {
+  return pair.pool.stride - NET_HEADER_BYTES;
 }

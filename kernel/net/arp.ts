@@ -45,10 +45,15 @@ export class Arp {
   private announceAt: u64 = NEVER;
   private conflictSeen: bool = false;
 
-  constructor(readonly net: Interface) {}
+  /** `isMirror`: CPU 0 asks, and this one is told. */
+  constructor(
+    readonly net: Interface,
+    private readonly isMirror: bool,
+  ) {}
 
   /** Asks, until it is known, for the MAC of `address`, a neighbour. */
   resolve(address: u32): void {
+    if (this.isMirror) return;
     this.target = address;
     this.known = false;
     this.asks = 0;
@@ -62,6 +67,13 @@ export class Arp {
     this.announcements = ANNOUNCEMENTS;
     this.announceAt = 0;
     this.deadline = 0;
+  }
+
+  /** CPU 0 has learned the next hop's MAC, and says so by mail. */
+  mirror(macLow: u32, macHigh: u32): void {
+    store<u32>(this.mac, macLow);
+    store<u16>(this.mac, <u16>macHigh, 4);
+    this.known = true;
   }
 
   /** Our address is gone: nothing more to say of it. */
@@ -93,7 +105,7 @@ export class Arp {
     if (++this.asks != ASKS_BEFORE_WARNING + 1) return;
     events.begin("warning");
     events.text("message", "nobody answers ARP for the next hop; still asking");
-    events.num("nic", this.net.device.index);
+    events.num("nic", this.net.link.index);
     events.ip("ip", this.target);
     events.end();
   }
@@ -103,14 +115,14 @@ export class Arp {
     const packet = net.newPacket(ETHERNET_BYTES + ARP_BYTES);
     if (packet == null) return false;
     const frame = packet.data;
-    ethernet.write(frame, BROADCAST_MAC, net.device.mac, ETHERTYPE_ARP);
+    ethernet.write(frame, BROADCAST_MAC, net.link.mac, ETHERTYPE_ARP);
     const arp = frame + ETHERNET_BYTES;
     storeBE16(arp, HARDWARE_ETHERNET);
     storeBE16(arp + 2, ETHERTYPE_IPV4);
     store<u8>(arp, 6, 4);
     store<u8>(arp, 4, 5);
     storeBE16(arp + 6, REQUEST);
-    copyMac(arp + 8, net.device.mac);
+    copyMac(arp + 8, net.link.mac);
     store<u32>(arp, net.ip, 14);
     memory.fill(arp + 18, 0, 6);
     store<u32>(arp, target, 24);
@@ -137,10 +149,10 @@ export class Arp {
     storeBE16(arp + 6, REPLY);
     copyMac(arp + 18, arp + 8);
     store<u32>(arp, sender, 24);
-    copyMac(arp + 8, net.device.mac);
+    copyMac(arp + 8, net.link.mac);
     store<u32>(arp, net.ip, 14);
     copyMac(packet.data, arp + 18);
-    copyMac(packet.data + 6, net.device.mac);
+    copyMac(packet.data + 6, net.link.mac);
     net.drops.accepted++;
     return true;
   }
@@ -156,11 +168,11 @@ export class Arp {
   /** Somebody else has our address. Said once: a peer does not fill the console. */
   private reportConflict(arp: usize): bool {
     // Our own announcement, sent back by a switch, is no conflict.
-    if (!this.conflictSeen && !equalMac(arp + 8, this.net.device.mac)) {
+    if (!this.conflictSeen && !equalMac(arp + 8, this.net.link.mac)) {
       this.conflictSeen = true;
       events.begin("warning");
       events.text("message", "another host uses our IPv4 address");
-      events.num("nic", this.net.device.index);
+      events.num("nic", this.net.link.index);
       events.ip("ip", this.net.ip);
       events.mac("mac", arp + 8);
       events.end();
@@ -180,4 +192,10 @@ function isWellFormed(arp: usize): bool {
     !isGroupMac(arp + 8) &&
     !isZeroMac(arp + 8)
   );
+}
+
+/** Whether the packet is a neighbour's answer; it need not be well-formed. */
+export function isReply(packet: Packet): bool {
+  if (packet.length < ETHERNET_BYTES + ARP_BYTES) return false;
+  return loadBE16(packet.data + ETHERNET_BYTES + 6) == REPLY;
 }

@@ -6,6 +6,7 @@
  * stored in that order too (RFC 1071, 2.B). Sums and checksums here are therefore in memory order,
  * and nothing is swapped.
  */
+import { csumStart, isSegmented, needsChecksum } from "../../drivers/net/header";
 import { Packet } from "../../drivers/net/packet";
 
 /** The sum of data with a right checksum in it. */
@@ -63,4 +64,20 @@ export function sumPacket(packet: Packet, offset: u32, length: u32): u32 {
 /** The checksum after a 16-bit word changed from `before` to `after`. RFC 1624, equation 3. */
 export function update(checksum: u32, before: u32, after: u32): u32 {
   return ~fold(<u64>(~checksum & 0xffff) + (~before & 0xffff) + after) & 0xffff;
+}
+
+/**
+ * Does in software what a packet's header leaves to the device: from csum_start to the end, into the
+ * field behind it, which holds the pseudo header's sum. False if the field is not in the first
+ * segment, or the packet is one that stands for several. virtio 1.4 §5.1.9.2.1
+ */
+export function completeChecksum(packet: Packet): bool {
+  if (!needsChecksum(packet)) return true;
+  const start = csumStart(packet);
+  const field = start + packet.csumOffset;
+  if (isSegmented(packet) || field + 2 > packet.length) return false;
+  const checksum = ~sumPacket(packet, start, packet.total - start) & 0xffff;
+  store<u16>(packet.data + field, <u16>(checksum == 0 ? 0xffff : checksum));
+  packet.header = 0;
+  return true;
 }

@@ -160,7 +160,7 @@ export class Dhcp {
     if (packet == null) return false;
     const unicast = this.state == State.Renewing;
     const to = unicast ? this.server : LIMITED_BROADCAST;
-    const mac = net.device.mac;
+    const mac = net.link.mac;
     const ip = packet.data + ETHERNET_BYTES;
     const header = ip + ipv4.IPV4_BYTES;
     const seconds = min((nowUs() - this.startedUs) / SECOND_US, 0xffff);
@@ -191,7 +191,7 @@ export class Dhcp {
     }
     const wellFormed =
       udp.sourcePort == udp.PORT_DHCP_SERVER &&
-      message.parse(packet.data + offset, length, this.xid, net.device.mac);
+      message.parse(packet.data + offset, length, this.xid, net.link.mac);
     const taken = wellFormed && this.handle(packet);
     if (taken) drops.accepted++;
     else drops.count(DropReason.Dhcp);
@@ -266,7 +266,7 @@ export class Dhcp {
   private report(event: string, text: string, ip: u32): void {
     events.begin(event);
     events.text("message", text);
-    events.num("nic", this.net.device.index);
+    events.num("nic", this.net.link.index);
     events.ip("ip", ip);
     events.ip("server", this.server);
     events.end();

@@ -1,9 +1,8 @@
 /**
  * Why received frames were dropped: a counter per reason, of one interface. The protocols count,
- * main.ts prints them into `stats`.
+ * stats.ts prints them.
  */
 import { allocate } from "../memory/arena";
-import * as events from "../events";
 
 export enum DropReason {
   /** Shorter than an Ethernet header. */
@@ -34,7 +33,12 @@ export enum DropReason {
   UdpPort,
   /** A DHCP message that is malformed or that nobody waits for. */
   Dhcp,
+  /** An answer that the device cannot send: it would have to be cut. */
+  Offload,
 }
+
+/** How many there are. */
+export const DROP_REASONS: u32 = DropReason.Offload + 1;
 
 /** In the order of DropReason. */
 const NAMES: StaticArray<string> = [
@@ -58,6 +62,7 @@ const NAMES: StaticArray<string> = [
   "udp_checksum",
   "udp_port",
   "dhcp",
+  "answer_offload",
 ];
 
 export class Drops {
@@ -78,12 +83,8 @@ export class Drops {
   get(reason: DropReason): u64 {
     return load<u64>(this.counters + ((<usize>reason) << 3));
   }
+}
 
-  /** Adds what is not zero to the open object of an event, as fields. */
-  print(): void {
-    for (let i = 0; i < NAMES.length; i++) {
-      const value = this.get(<DropReason>i);
-      if (value != 0) events.num(NAMES[i], value);
-    }
-  }
+export function dropName(reason: DropReason): string {
+  return NAMES[reason];
 }

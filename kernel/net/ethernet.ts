@@ -4,6 +4,7 @@
  *   0             6          12          14
  *   | destination | source   | ethertype | ...
  */
+import { frameLimit } from "../../drivers/net/header";
 import { Packet } from "../../drivers/net/packet";
 import { copyMac, equalMac, isGroupMac } from "./address";
 import { loadBE16, storeBE16 } from "./bytes";
@@ -32,10 +33,10 @@ function drop(net: Interface, reason: DropReason): u32 {
 /** The ethertype of a frame that is for us and well-formed, or DROPPED. */
 export function accept(net: Interface, packet: Packet): u32 {
   if (packet.total < ETHERNET_BYTES) return drop(net, DropReason.TooShort);
-  if (packet.total > net.device.mtu + ETHERNET_BYTES) return drop(net, DropReason.TooLong);
+  if (packet.total > frameLimit(packet, net.link.mtu)) return drop(net, DropReason.TooLong);
   if (packet.length < ETHERNET_BYTES) return drop(net, DropReason.Truncated);
   const frame = packet.data;
-  if (!equalMac(frame, net.device.mac) && !isBroadcastMac(frame)) {
+  if (!equalMac(frame, net.link.mac) && !isBroadcastMac(frame)) {
     return drop(net, DropReason.NotForUs);
   }
   if (isGroupMac(frame + 6)) return drop(net, DropReason.Source);

@@ -4,7 +4,7 @@
  *   0 type | 1 code | 2 checksum | 4 identifier | 6 sequence number | 8 data ...
  */
 import { Packet } from "../../drivers/net/packet";
-import { VALID, sumPacket, update } from "./checksum";
+import { VALID, completeChecksum, sumPacket, update } from "./checksum";
 import { DropReason } from "./drops";
 import { ETHERNET_BYTES } from "./ethernet";
 import { Interface } from "./interface";
@@ -23,13 +23,14 @@ export function receive(net: Interface, packet: Packet): bool {
   if (packet.length < offset + ICMP_BYTES) return net.drops.count(DropReason.Truncated);
   const message = packet.data + offset;
   if (load<u16>(message) != ECHO) return net.drops.count(DropReason.IcmpType);
-  if (sumPacket(packet, offset, ipv4.payloadBytes) != VALID) {
+  // Its checksum is about to change: what is left to be completed is completed now.
+  if (!completeChecksum(packet) || sumPacket(packet, offset, ipv4.payloadBytes) != VALID) {
     return net.drops.count(DropReason.IcmpChecksum);
   }
   store<u16>(message, <u16>ECHO_REPLY);
   store<u16>(message, <u16>update(load<u16>(message, 2), ECHO, ECHO_REPLY), 2);
   ipv4.answer(packet);
-  ethernet.answer(packet.data, net.device.mac);
+  ethernet.answer(packet.data, net.link.mac);
   net.drops.accepted++;
   return true;
 }

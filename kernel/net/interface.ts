@@ -2,7 +2,7 @@
  * What the protocols share of one NIC: its device, the queue pair that they send on, its addresses
  * and its drop counters. Made by stack.ts; held by arp.ts, dhcp.ts and the rest.
  */
-import { NetDevice } from "../../drivers/net/device";
+import { Link } from "../../drivers/net/link";
 import { Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { maskOf } from "./address";
@@ -42,7 +42,7 @@ export class Interface {
   configuring: bool = false;
 
   constructor(
-    readonly device: NetDevice,
+    readonly link: Link,
     readonly pair: QueuePair,
   ) {}
 
@@ -74,7 +74,7 @@ export class Interface {
 
   /** A packet for a frame of `bytes` bytes in one segment, or null when none is free. */
   newPacket(bytes: u32): Packet | null {
-    if (!this.device.linkUp) return null;
+    if (!this.link.linkUp) return null;
     const packet = this.pair.pool.take();
     if (packet == null) return null;
     packet.length = bytes;

@@ -15,6 +15,7 @@ import { Interface } from "./interface";
 
 export const IPV4_BYTES: u32 = 20;
 export const PROTOCOL_ICMP: u32 = 1;
+export const PROTOCOL_TCP: u32 = 6;
 export const PROTOCOL_UDP: u32 = 17;
 
 const TTL: u8 = 64;

@@ -6,14 +6,17 @@
  */
 import { Addressing, NicConfig } from "../config";
 import { NEVER } from "../time";
-import { NetDevice } from "../../drivers/net/device";
+import { Link } from "../../drivers/net/link";
 import { Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { Arp } from "./arp";
 import { Dhcp } from "./dhcp";
+import { completeChecksum } from "./checksum";
 import { DropReason, Drops } from "./drops";
 import { ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4 } from "./ethernet";
 import { Interface } from "./interface";
+import { relay } from "./relay";
+import * as arp from "./arp";
 import * as ethernet from "./ethernet";
 import * as icmp from "./icmp";
 import * as ipv4 from "./ipv4";
@@ -22,13 +25,18 @@ import * as udp from "./udp";
 export class Stack {
   readonly net: Interface;
   readonly arp: Arp;
+  private readonly relays: bool;
   private dhcp: Dhcp | null = null;
 
-  /** At boot only. `pair` is what answers and the stack's own packets go out on. */
-  constructor(device: NetDevice, pair: QueuePair, config: NicConfig) {
-    const net = new Interface(device, pair);
-    const arp = new Arp(net);
+  /**
+   * At boot only. `pair` is what answers and the stack's own packets go out on. `relays`: this is not
+   * CPU 0's stack; it answers like it, but addresses and neighbours are CPU 0's to find out.
+   */
+  constructor(link: Link, pair: QueuePair, config: NicConfig, relays: bool) {
+    const net = new Interface(link, pair);
+    const arp = new Arp(net, relays);
     this.net = net;
+    this.relays = relays;
     this.arp = arp;
     if (config.addressing == Addressing.Dhcp) {
       this.dhcp = new Dhcp(net, arp, config.gateway);
@@ -74,6 +82,13 @@ export class Stack {
     if (this.net.ip != 0) this.arp.announce();
   }
 
+  /** Takes over the address that CPU 0 has, and whether it looks for one. */
+  mirror(ip: u32, prefix: u32, gateway: u32, configuring: bool): void {
+    this.net.configuring = configuring;
+    if (ip != 0) this.net.setAddress(ip, prefix, gateway);
+    else this.net.clearAddress();
+  }
+
   /** Does what is due at time stamp `now`; answers when to call again at the latest. */
   poll(now: u64): u64 {
     let deadline = NEVER;
@@ -91,9 +106,22 @@ export class Stack {
    * done with and to be released. Either way a counter in `drops` says what became of it.
    */
   receive(packet: Packet): bool {
+    const answered = this.answer(packet);
+    // An answer whose checksum is left to the device needs a device that can.
+    return answered && (this.net.pair.offloads.csum || this.complete(packet));
+  }
+
+  private complete(packet: Packet): bool {
+    return completeChecksum(packet) || this.net.drops.count(DropReason.Offload);
+  }
+
+  private answer(packet: Packet): bool {
     const ethertype = ethernet.accept(this.net, packet);
     if (ethertype == ETHERTYPE_IPV4) return this.receiveIpv4(packet);
-    if (ethertype == ETHERTYPE_ARP) return this.arp.receive(packet);
+    if (ethertype == ETHERTYPE_ARP) {
+      if (this.relays && arp.isReply(packet)) return relay(packet);
+      return this.arp.receive(packet);
+    }
     if (ethertype != ethernet.DROPPED) this.net.drops.count(DropReason.Ethertype);
     return false;
   }
@@ -110,6 +138,7 @@ export class Stack {
     const port = udp.accept(net, packet);
     if (port == 0) return false;
     const dhcp = this.dhcp;
+    if (port == udp.PORT_DHCP_CLIENT && this.relays) return relay(packet);
     if (port == udp.PORT_DHCP_CLIENT && dhcp != null) {
       dhcp.receive(packet, ETHERNET_BYTES + ipv4.headerBytes + udp.UDP_BYTES, udp.dataBytes);
       return false;

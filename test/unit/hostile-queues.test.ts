@@ -218,20 +218,29 @@ test("a device that asks for a reset a hundred times gets it a hundred times", (
   assert.equal(guest.echo(payload), payload);
 });
 
-for (const mtu of [1500, 9000]) {
-  test(`a device that offers no mrg_rxbuf after its reset, MTU ${mtu}: buffers that fit`, (t) => {
-    const guest = atRest(t, { mtu });
-    const mergeBit = Number(bit("mrg_rxbuf"));
-    guest.nic.pci.tamper = (name, value) =>
-      name === "device_feature" ? (value & ~mergeBit) >>> 0 : value;
-    guest.nic.pci.needReset();
-    guest.settle();
-    recovered(guest, "the device needs a reset");
-    assert.is(guest.nic.accepts("mrg_rxbuf"), false);
-    const longest = Buffer.alloc(mtu - 28);
-    assert.equal(guest.echo(longest), longest);
-  });
+/** Takes mrg_rxbuf out of the offer and has the device ask for a reset. */
+function resetWithoutMerging(guest: Guest): void {
+  const mergeBit = Number(bit("mrg_rxbuf"));
+  guest.nic.pci.tamper = (name, value) =>
+    name === "device_feature" ? (value & ~mergeBit) >>> 0 : value;
+  guest.nic.pci.needReset();
 }
+
+test("a device that offers no mrg_rxbuf after its reset: buffers that fit", (t) => {
+  const guest = atRest(t);
+  resetWithoutMerging(guest);
+  guest.settle();
+  recovered(guest, "the device needs a reset");
+  assert.is(guest.nic.accepts("mrg_rxbuf"), false);
+});
+
+test("§5.1.9.3.1: a device that after its reset needs larger buffers ends the run", (t) => {
+  const guest = atRest(t, { mtu: 9000 });
+  resetWithoutMerging(guest);
+  guest.until(() => guest.machine.ended !== undefined, "it ends");
+  assert.is(guest.errors().at(-1), "the device now needs larger receive buffers");
+  assert.is(guest.exitStatus(), 35);
+});
 
 test("a device that does not come back from its reset ends the run in failure", (t) => {
   const guest = atRest(t);

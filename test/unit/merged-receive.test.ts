@@ -75,12 +75,12 @@ for (const buffers of [4, 5, 6, 7, 8, 16]) {
 
 for (const eventIdx of [true, false]) {
   const how = eventIdx ? "with" : "without";
-  test(`an answer of more than 16 pieces is dropped and counted, ${how} event_idx`, (t) => {
+  test(`an answer of more than 18 pieces is dropped and counted, ${how} event_idx`, (t) => {
     const features = eventIdx ? USUAL_FEATURES : without("event_idx");
     const guest = jumbo(t, { features });
-    guest.nic.receiver.spread = 500;
+    guest.nic.receiver.spread = 450;
     guest.settle();
-    guest.nic.receive(guest.peer.echoRequest(pattern(8400)));
+    guest.nic.receive(guest.peer.echoRequest(pattern(8900)));
     guest.settle();
     const stats = guest.stats();
     assert.equal(stats.queues[0]?.tx.drops, { too_long: 1 });

@@ -14,7 +14,7 @@ import { Clock, TSC_KHZ } from "./clock";
 import { Console } from "./console";
 import { IoApic } from "./io-apic";
 import { Ram } from "./ram";
-import { Vcpu } from "./vcpu";
+import { MAILBOX_WORDS, Vcpu } from "./vcpu";
 
 export interface MachineOptions {
   readonly commandLine: string;
@@ -76,7 +76,7 @@ export class Machine {
   readonly bus: Bus;
   readonly pci: PciHost;
   readonly console: Console;
-  readonly mailbox = new Uint32Array(64);
+  readonly mailbox = new Uint32Array(MAILBOX_WORDS);
   readonly cpus: Vcpu[] = [];
   readonly memoryEnd: number;
   readonly acpiRoot: number;

@@ -13,6 +13,10 @@ const PAUSE_TICKS = 2_000;
 /** A boot or a step with more calls than this does not end. */
 const CALLS_MAX = 20_000_000;
 const VECTORS = 256;
+/** What one CPU interrupts another one with (boot/layout.h). */
+const WAKE_VECTOR = 0x21;
+/** Words that all CPUs share (kernel/mail.ts). */
+export const MAILBOX_WORDS = 64 * 1024;
 
 /** When a vCPU may run again: 0 at once, Infinity only for an interrupt. */
 type Deadline = number;
@@ -186,6 +190,10 @@ export class Vcpu {
   private sharedImports(): Record<string, unknown> {
     return {
       dmaBase: () => BigInt(this.arena.base),
+      sharedRead8: (pointer: number) => {
+        this.enter();
+        return this.arena.view.getUint8(pointer >>> 0);
+      },
       sharedRead16: (pointer: number) => this.sharedRead16(pointer >>> 0),
       sharedRead32: (pointer: number) => {
         this.enter();
@@ -207,10 +215,11 @@ export class Vcpu {
       memoryEnd: () => BigInt(machine.memoryEnd),
       cpuStart: (index: number, apicId: number, _block: bigint, arena: bigint, bytes: bigint) =>
         machine.startCpu(index, apicId, Number(arena), Number(bytes)) ? 1 : 0,
-      mailboxRead: (word: number) => machine.mailbox[word & 63] ?? 0,
+      mailboxRead: (word: number) => machine.mailbox[word % MAILBOX_WORDS] ?? 0,
       mailboxWrite: (word: number, value: number) => {
-        machine.mailbox[word & 63] = value;
+        machine.mailbox[word % MAILBOX_WORDS] = value;
       },
+      wake: (apicId: number) => machine.interrupt(apicId, WAKE_VECTOR),
       interruptCount: (vector: number) => {
         this.enter();
         return this.interrupts[vector & 255] ?? 0;

@@ -1,0 +1,116 @@
+/**
+ * The control queue: one command at a time, of which the driver never waits longer than it says.
+ * Made by device.ts; commands.ts knows what to say with it. virtio 1.4 §5.1.9.5
+ *
+ * A command is one chain of two descriptors in memory of our own:
+ *
+ *   out   class 1 | command 1 | data ...            the device reads
+ *   in    ack 1 | data ...                          the device writes
+ */
+import { allocate } from "../../kernel/memory/arena";
+import * as machine from "../../kernel/machine";
+import { deadlineIn } from "../../kernel/time";
+import { RingFault } from "../virtio/ring";
+import { SplitRing } from "../virtio/split-ring";
+import { Burst, Packet } from "./packet";
+
+const RING_SIZE_MAX: u32 = 64;
+/** Room for a command's data and for an answer's, in bytes. */
+export const CONTROL_DATA_BYTES: u32 = 2048;
+const HEAD_BYTES: u32 = 2;
+const ACK_OK: u32 = 0;
+/** What stands in the ack before the device writes it; not a value that the specification has. */
+const ACK_NONE: u32 = 0xff;
+
+/** How long a device may take to answer, in microseconds. */
+const TIMEOUT_US: u64 = 2000000;
+
+export enum ControlState {
+  /** Nothing was asked, or the answer has been taken. */
+  Idle,
+  /** The device has not answered yet. */
+  Pending,
+  /** The device did as it was told. */
+  Done,
+  /** The device refused. */
+  Refused,
+  /** The device did not answer in time, or broke the ring: only a reset helps. */
+  Failed,
+}
+
+export class ControlQueue {
+  readonly ring: SplitRing;
+  state: ControlState = ControlState.Idle;
+  notifyAddress: u32 = 0;
+  /** Bytes of the last answer, ack included. */
+  private answerBytes: u32 = 0;
+  private queueIndex: u32 = 0;
+  private deadline: u64 = 0;
+  private readonly out: usize = allocate(HEAD_BYTES + CONTROL_DATA_BYTES, 64);
+  private readonly into: usize = allocate(1 + CONTROL_DATA_BYTES, 64);
+  private readonly token: Packet = new Packet();
+  private readonly done: Burst = Burst.create();
+
+  /** `sizeMax`: what the device allows, a power of two. At boot only. */
+  constructor(sizeMax: u32) {
+    this.ring = new SplitRing(min(sizeMax, RING_SIZE_MAX), false);
+  }
+
+  /** For a device that was reset. */
+  renew(queueIndex: u32, eventIdx: bool): void {
+    this.queueIndex = queueIndex;
+    this.ring.reset(eventIdx, false);
+    this.ring.disableInterrupts();
+    this.state = ControlState.Idle;
+  }
+
+  /** Where to put the data of the next command; CONTROL_DATA_BYTES long. */
+  get data(): usize {
+    return this.out + HEAD_BYTES;
+  }
+
+  /** The data behind the ack of the last answer, and how much of it the device wrote. */
+  get answer(): usize {
+    return this.into + 1;
+  }
+
+  get answerLength(): u32 {
+    return this.answerBytes > 1 ? this.answerBytes - 1 : 0;
+  }
+
+  /** Sends a command with `bytes` bytes of data; false while another one is under way. */
+  send(klass: u32, command: u32, bytes: u32, answerBytes: u32): bool {
+    if (this.state == ControlState.Pending || this.state == ControlState.Failed) return false;
+    store<u8>(this.out, <u8>klass);
+    store<u8>(this.out, <u8>command, 1);
+    store<u8>(this.into, <u8>ACK_NONE);
+    const ring = this.ring;
+    ring.offerCommand(this.token, this.out, HEAD_BYTES + bytes, this.into, 1 + answerBytes);
+    ring.publish();
+    if (ring.needsNotification()) machine.mmioWrite16(this.notifyAddress, this.queueIndex);
+    this.state = ControlState.Pending;
+    this.deadline = deadlineIn(TIMEOUT_US);
+    return true;
+  }
+
+  /** Looks whether the device has answered; answers the state. */
+  poll(now: u64): ControlState {
+    if (this.state != ControlState.Pending) return this.state;
+    this.done.clear();
+    if (this.ring.take(this.done, 1) == 1) {
+      this.answerBytes = min(this.token.total, 1 + CONTROL_DATA_BYTES);
+      const ack = machine.sharedRead8(this.into);
+      this.state = ack == ACK_OK ? ControlState.Done : ControlState.Refused;
+    } else if (this.ring.fault != RingFault.NONE || now > this.deadline) {
+      this.state = ControlState.Failed;
+    }
+    return this.state;
+  }
+
+  /** Sends a command and waits for the answer: at boot and after a reset, when nothing else runs. */
+  execute(klass: u32, command: u32, bytes: u32): ControlState {
+    if (!this.send(klass, command, bytes, 0)) return this.state;
+    while (this.poll(machine.tsc()) == ControlState.Pending) machine.pause();
+    return this.state;
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * A lane: a queue pair, the stack on top of it and the app on top of that; what one CPU runs for one
+ * NIC. Made by main.ts on CPU 0 and by worker.ts on the others.
+ */
+import * as config from "./config";
+import * as machine from "./machine";
+import { Runner } from "./apps/runner";
+import { Stack } from "./net/stack";
+import { deadlineIn } from "./time";
+import { Link } from "../drivers/net/link";
+import { PairSetup } from "../drivers/net/pair-setup";
+import { QueuePair } from "../drivers/net/queue-pair";
+
+/** How often a queue without interrupts is looked at. */
+const POLL_US: u64 = 1000;
+
+export class Lane {
+  readonly pair: QueuePair;
+  readonly stack: Stack;
+  readonly runner: Runner;
+
+  /** At boot only. `index` of `count`: which lane of the NIC it is. */
+  constructor(link: Link, setup: PairSetup, nic: config.NicConfig, index: u32, count: u32) {
+    const pair = new QueuePair(setup);
+    const stack = new Stack(link, pair, nic, index != 0);
+    this.pair = pair;
+    this.stack = stack;
+    this.runner = new Runner(pair, stack, index, count);
+  }
+
+  /** One turn of the app. True: there was work. */
+  step(start: u64): bool {
+    const pair = this.pair;
+    pair.disarm();
+    const worked = this.runner.step(start);
+    if (!worked) return false;
+    // Their packets are handled in one go, so the time is that of both directions.
+    const cycles = machine.tsc() - start;
+    pair.rx.statistics.polls++;
+    pair.rx.statistics.cycles += cycles;
+    pair.tx.statistics.polls++;
+    pair.tx.statistics.cycles += cycles;
+    return true;
+  }
+
+  /** Until when to sleep: 0 while there is work, or in poll mode; at most `deadline`. */
+  rest(worked: bool, deadline: u64): u64 {
+    if (config.mode == config.Mode.Poll) return 0;
+    // A source does not wait for the device to go on.
+    if (worked && (config.mode == config.Mode.Adaptive || config.app == config.App.Source))
+      return 0;
+    const pair = this.pair;
+    if (pair.arm()) return 0;
+    const sooner = min(deadline, this.runner.deadline());
+    return pair.rxVector == 0 ? min(sooner, deadlineIn(POLL_US)) : sooner;
+  }
+}

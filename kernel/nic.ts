@@ -1,0 +1,150 @@
+/**
+ * A NIC with its lanes: the device, CPU 0's own lane, and what has to happen among CPUs to bring the
+ * device up, to recover it, and to follow its changes. Made and driven by main.ts on CPU 0.
+ */
+import * as acpi from "./acpi";
+import * as config from "./config";
+import * as cpus from "./cpus";
+import * as crew from "./crew";
+import * as events from "./events";
+import * as machine from "./machine";
+import { Lane } from "./lane";
+import { NEVER, deadlineIn } from "./time";
+import { ControlState } from "../drivers/net/control-queue";
+import { NetDevice } from "../drivers/net/device";
+import { PairRings, PairSetup } from "../drivers/net/pair-setup";
+import { acknowledgeAnnounce } from "../drivers/net/commands";
+
+/** Recoveries in one run; a device that needs more is given up on. */
+const RECOVERIES_MAX: u32 = 1000;
+
+/** How often to look for the answer to a command: nothing asks for an interrupt. */
+const CONTROL_US: u64 = 1000;
+
+export class Nic {
+  recoveries: u32 = 0;
+  /** When `attend` wants to be called at the latest. */
+  deadline: u64 = NEVER;
+  private own: Lane | null = null;
+  private rings: PairRings = new PairRings();
+  private acknowledging: bool = false;
+
+  constructor(
+    readonly device: NetDevice,
+    private readonly nicConfig: config.NicConfig,
+  ) {}
+
+  /** CPU 0's lane; valid after `bringUp`. */
+  get lane(): Lane {
+    return changetype<Lane>(this.own);
+  }
+
+  /** Brings the device up with a lane on each CPU. Answers what went wrong, or null. */
+  bringUp(): string | null {
+    const device = this.device;
+    const problem = device.begin();
+    if (problem != null) return problem;
+    const setup = device.setup;
+    setup.macLow = load<u32>(device.link.mac);
+    setup.macHigh = load<u16>(device.link.mac, 4);
+    if (this.own == null) crew.setLanes(this.chooseLanes());
+    for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) {
+      const refused = this.setUpLane(cpu, setup);
+      if (refused != null) return refused;
+    }
+    const refused = device.finish(crew.lanes);
+    if (refused != null) return refused;
+    return this.start(setup);
+  }
+
+  /** A lane a CPU, as far as the device has queue pairs and `queues=` allows. */
+  private chooseLanes(): u32 {
+    const possible = min(cpus.started(), this.device.pairsMax);
+    return config.queues == 0 ? possible : min(possible, config.queues);
+  }
+
+  private setUpLane(cpu: u32, setup: PairSetup): string | null {
+    const rings = this.rings;
+    this.nameQueues(cpu, setup);
+    if (cpu != 0) {
+      if (!crew.setUp(cpu, setup, rings)) return "a CPU does not answer";
+    } else {
+      let own = this.own;
+      if (own == null) {
+        own = new Lane(this.device.link, setup, this.nicConfig, 0, crew.lanes);
+        this.own = own;
+      }
+      own.pair.renew(setup);
+      own.pair.describe(rings);
+    }
+    return this.device.enablePair(cpu, setup, rings, unchecked(acpi.apicIds[cpu]));
+  }
+
+  /** virtio 1.4 §5.1.2: receiveq1 is 0, transmitq1 is 1, and so on. */
+  private nameQueues(index: u32, setup: PairSetup): void {
+    setup.rxQueue = 2 * index;
+    setup.txQueue = 2 * index + 1;
+  }
+
+  /** The device runs: lets all lanes begin. */
+  private start(setup: PairSetup): string | null {
+    for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) {
+      this.nameQueues(cpu, setup);
+      if (!this.device.findNotify(setup)) return "a notification register lies outside its BAR";
+      if (cpu == 0) this.lane.pair.start(setup);
+      else if (!crew.start(cpu, setup)) return "a CPU does not answer";
+    }
+    return null;
+  }
+
+  /** Resets the device and brings it up again; ends the run if it will not. */
+  recover(reason: string): void {
+    this.recoveries++;
+    events.error(reason);
+    if (!crew.stopAll()) {
+      events.fatal("a CPU does not answer");
+      return;
+    }
+    this.acknowledging = false;
+    this.deadline = NEVER;
+    const problem =
+      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
+    if (problem != null) events.fatal(problem);
+    else this.lane.runner.restart();
+  }
+
+  /** Looks at what the device announced, and at the answer to what it was told. */
+  attend(): void {
+    if (this.device.hasConfigInterrupt()) this.change();
+    if (this.acknowledging) this.control();
+  }
+
+  private change(): void {
+    const device = this.device;
+    if (device.needsReset()) {
+      this.recover("the device needs a reset");
+      return;
+    }
+    const wasUp = device.link.linkUp;
+    device.refresh();
+    const control = device.control;
+    if (device.config.announce && control != null && !this.acknowledging) {
+      this.acknowledging = acknowledgeAnnounce(control);
+      if (this.acknowledging) this.deadline = deadlineIn(CONTROL_US);
+      this.lane.stack.announce();
+    } else if (device.link.linkUp && !wasUp) {
+      this.lane.stack.announce();
+    }
+  }
+
+  private control(): void {
+    const control = this.device.control;
+    if (control == null) return;
+    const state = control.poll(machine.tsc());
+    this.deadline = deadlineIn(CONTROL_US);
+    if (state == ControlState.Pending) return;
+    this.acknowledging = false;
+    this.deadline = NEVER;
+    if (state == ControlState.Failed) this.recover("the device does not answer a command");
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Which functions of the generated code are compiled for size: everything that runs at boot, on a
+ * command or on a failure, but not per packet. It keeps the image small; the packet path stays
+ * compiled for speed. Called by build-image.ts.
+ */
+
+/** Modules, or beginnings of functions in them, by the names that wasm2c makes of them. */
+const COLD = [
+  "kernel/(acpi|config|console|cpus|crew|events|interrupts|memory|nic|stats|text|worker/boot)",
+  "kernel/main/(boot|find|features|obey|open|end|announce|print)",
+  "kernel/net/(address|arp|dhcp|relay)",
+  "kernel/apps/source-frame",
+  "drivers/pci",
+  "drivers/virtio/(transport|capabilities|features)",
+  "drivers/net/(commands|control-queue|device|net-config)",
+  "drivers/net/packet/PacketPool#(constructor|reset)",
+  "~lib",
+  "~start",
+];
+
+function mangled(pattern: string): string {
+  return pattern.replace(/[/#~-]/g, (character) => {
+    const code = character.charCodeAt(0).toString(16).toUpperCase();
+    return `0x${code}`;
+  });
+}
+
+/** Declarations for the C compiler, made from the prototypes in wasm2c's output. */
+export function coldDeclarations(generated: string): string {
+  const cold = new RegExp(` w2c_vireo_(${COLD.map(mangled).join("|")})`);
+  const prototypes = generated
+    .split("\n")
+    .filter((line) => /^(static )?\w+ w2c_vireo_\w+\(w2c_vireo\*.*\);$/.test(line));
+  const chosen = prototypes.filter((line) => cold.test(line));
+  if (chosen.length === 0) {
+    throw new Error("no prototype of a cold function in wasm2c's output: check tools/cold.ts");
+  }
+  return chosen.map((line) => `${line.slice(0, -1)} __attribute__((cold));\n`).join("");
+}
