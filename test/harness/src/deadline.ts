@@ -59,6 +59,7 @@ export class Inbox<T> {
     return this.items.length;
   }
 
+  /** Adds an item: the first waiting reader that accepts it gets it. */
   push(item: T): void {
     const index = this.waiters.findIndex((waiter) => waiter.accept(item));
     const waiter = index < 0 ? undefined : this.waiters.splice(index, 1)[0];

@@ -94,6 +94,7 @@ export class EventLog {
     return shown.length === 0 ? "the console is empty" : `the console ends:\n${shown.join("\n")}`;
   }
 
+  /** Ends every wait, present and future, with `error`; only the first counts. */
   fail(error: Error): void {
     if (this.failure !== undefined) return;
     this.failure = error;

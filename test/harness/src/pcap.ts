@@ -68,6 +68,7 @@ export class Recording {
 
   constructor(private readonly limit = 4096) {}
 
+  /** Records a frame with the time of now; the oldest goes when the ring is full. */
   add(frame: Uint8Array): void {
     const timeNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6));
     this.ring[this.next] = { timeNs, frame };

@@ -19,6 +19,7 @@ export interface Arp {
   readonly targetIp: string;
 }
 
+/** An ARP message for IPv4 on Ethernet: 28 bytes, the payload of a frame. */
 export function buildArp(fields: Arp): Buffer {
   const packet = Buffer.alloc(ARP_BYTES);
   packet.writeUInt16BE(1, 0);

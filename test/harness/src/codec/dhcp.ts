@@ -50,6 +50,7 @@ export interface Dhcp {
   readonly options: ReadonlyMap<number, Uint8Array>;
 }
 
+/** A DHCP message, the payload of a UDP datagram. */
 export function buildDhcp(fields: Dhcp): Buffer {
   const fixed = Buffer.alloc(FIXED_BYTES);
   fixed.writeUInt8(fields.operation, 0);

@@ -15,6 +15,7 @@ export interface IcmpEcho {
   readonly payload: Uint8Array;
 }
 
+/** An ICMP message in the form of an echo, checksum included. */
 export function buildIcmpEcho(fields: IcmpEcho): Buffer {
   const packet = Buffer.alloc(ICMP_HEADER_BYTES + fields.payload.length);
   packet.writeUInt8(fields.type, 0);

@@ -27,6 +27,7 @@ export interface Ipv4 extends Required<Ipv4Fields> {
   readonly payload: Buffer;
 }
 
+/** A packet without options: header with its checksum, then the payload. */
 export function buildIpv4(fields: Ipv4Fields): Buffer {
   const total = IPV4_HEADER_BYTES + fields.payload.length;
   const packet = Buffer.alloc(total);

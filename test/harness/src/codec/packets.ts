@@ -15,10 +15,12 @@ export interface Route {
   readonly ttl?: number;
 }
 
+/** A whole frame with a UDP datagram, not padded; `padded` makes it 60 bytes. */
 export function udpFrame(route: Route, fields: UdpFields): Buffer {
   return ipv4Frame(route, PROTOCOL_UDP, buildUdp(fields, route));
 }
 
+/** A whole frame with an ICMP echo request or reply, not padded. */
 export function icmpEchoFrame(route: Route, fields: IcmpEcho): Buffer {
   return ipv4Frame(route, PROTOCOL_ICMP, buildIcmpEcho(fields));
 }

@@ -23,6 +23,7 @@ export interface UdpAddresses {
   readonly destination: string;
 }
 
+/** A datagram with its checksum, for a packet between `addresses`. */
 export function buildUdp(fields: UdpFields, addresses: UdpAddresses): Buffer {
   const datagram = Buffer.alloc(UDP_HEADER_BYTES + fields.payload.length);
   datagram.writeUInt16BE(fields.sourcePort, 0);

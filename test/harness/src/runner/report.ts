@@ -61,12 +61,14 @@ export function skipLines(tests: readonly TestResult[]): string[] {
   ]);
 }
 
+/** Writes all results, file by file, as JSON; makes the directory. */
 export function writeJson(path: string, files: readonly FileResult[]): void {
   const tests = files.flatMap((file) => file.tests);
   const content = { counts: countResults(tests), files };
   write(path, `${JSON.stringify(content, null, 2)}\n`);
 }
 
+/** Writes the results as JUnit XML, one suite a file; makes the directory. */
 export function writeJunit(path: string, files: readonly FileResult[]): void {
   const suites = files.map((file) => {
     const { failed, skipped } = countResults(file.tests);

@@ -26,6 +26,7 @@ export interface Counts {
   readonly skipped: number;
 }
 
+/** How many tests ended in which way. */
 export function countResults(tests: readonly TestResult[]): Counts {
   const of = (outcome: Outcome) => tests.filter((test) => test.outcome === outcome).length;
   return { passed: of("passed"), failed: of("failed"), skipped: of("skipped") };
