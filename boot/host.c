@@ -277,6 +277,9 @@ _Noreturn void user_panic(uint64_t cpu) {
     report_panic("cpu exception", name, text_length(name), record->rip, &record->address);
 }
 
+/* Inside the call, not behind it: a call that does not return may end its function. */
+#define CALLER ((uint64_t)__builtin_return_address(0) - 1)
+
 #define MESSAGE_CHARACTERS_MAX 200
 
 _Noreturn __attribute__((noinline)) void machine_panic(const uint16_t *message,
@@ -284,7 +287,7 @@ _Noreturn __attribute__((noinline)) void machine_panic(const uint16_t *message,
     char text[MESSAGE_CHARACTERS_MAX];
     uint32_t bytes = 0;
     for (; bytes < characters && bytes < sizeof text; bytes++) text[bytes] = (char)message[bytes];
-    report_panic("failed check", text, bytes, (uint64_t)__builtin_return_address(0), NULL);
+    report_panic("failed check", text, bytes, CALLER, NULL);
 }
 
 /* ---- wasm2c's runtime --------------------------------------------------------------------------
@@ -292,7 +295,7 @@ _Noreturn __attribute__((noinline)) void machine_panic(const uint16_t *message,
 
 _Noreturn __attribute__((noinline)) void wasm_rt_trap(wasm_rt_trap_t code) {
     const char *name = trap_names[code];
-    report_panic("wasm trap", name, text_length(name), (uint64_t)__builtin_return_address(0), NULL);
+    report_panic("wasm trap", name, text_length(name), CALLER, NULL);
 }
 
 #define WASM_PAGE 65536
