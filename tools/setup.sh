@@ -75,7 +75,7 @@ install_packages() {
 install_modules() {
   [ node_modules/.package-lock.json -nt package-lock.json ] && return
   echo 'setup: installing npm packages (npm ci)'
-  npm ci --no-audit --no-fund --loglevel=error
+  npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
   touch node_modules/.package-lock.json
 }
 

@@ -6,7 +6,7 @@
 // with no network card: by its contract it then reports that no virtio-net device was found and
 // ends with status 35, which shows that it booted.
 
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { dirname } from "node:path";
 import { messageOf } from "./errors";
@@ -39,6 +39,10 @@ export async function chooseAccelerator(image: string): Promise<Choice> {
   if (deviceTime === undefined) {
     return { accelerator: "tcg", reason: `${DEVICE} does not exist, so QEMU emulates (TCG).` };
   }
+  if (!usable(DEVICE)) {
+    const reason = `this user may not open ${DEVICE} (its group may), so QEMU emulates (TCG).`;
+    return { accelerator: "tcg", reason };
+  }
   const key = [bootId(), release(), findQemu().version, deviceTime].join(" ");
   const imageTime = modificationTime(image) ?? 0;
   const known = readCache();
@@ -53,6 +57,15 @@ export async function chooseAccelerator(image: string): Promise<Choice> {
 
 function modificationTime(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+}
+
+function usable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function bootId(): string {
