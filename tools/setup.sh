@@ -25,6 +25,7 @@ programs() {
   [ "$goal" = run ] && return
   echo 'ip iproute2' 'ping iputils-ping' 'arping iputils-arping' 'tcpdump tcpdump'
   echo 'nc netcat-openbsd' 'taskset util-linux' 'dpdk-testpmd dpdk-dev' 'clang-format clang-format'
+  echo 'ethtool ethtool' 'python3 python3'
 }
 
 missing_packages() {
