@@ -3,7 +3,8 @@
 
 SHELL := /bin/bash
 SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.json
-TOOLS := $(wildcard tools/*.ts) $(shell find test/harness/src -name '*.ts')
+TOOLS := $(wildcard tools/*.ts)
+HARNESS := $(shell find test/harness/src -name '*.ts')
 
 .PHONY: help image run test format clean
 
@@ -20,6 +21,8 @@ build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@tools/setup.sh build
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
 		--packages=external --outfile=$@ --log-level=warning
+
+build/tools/run.mjs build/tools/test.mjs: $(HARNESS)
 
 # The unit tests load the module itself, which is one step of the image.
 build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
