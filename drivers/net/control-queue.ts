@@ -98,7 +98,7 @@ export class ControlQueue {
     if (this.state != ControlState.Pending) return this.state;
     this.done.clear();
     if (this.ring.take(this.done, 1) == 1) {
-      this.answerBytes = min(this.token.total, 1 + CONTROL_DATA_BYTES);
+      this.answerBytes = min(this.done.used(0), 1 + CONTROL_DATA_BYTES);
       const ack = machine.sharedRead8(this.into);
       this.state = ack == ACK_OK ? ControlState.Done : ControlState.Refused;
     } else if (this.ring.fault != RingFault.NONE || now > this.deadline) {

@@ -50,31 +50,46 @@ export class Packet {
   header: u64 = 0;
 }
 
-/** Up to BURST_MAX packets, in order. */
+/**
+ * Up to BURST_MAX packets, in order, and for each the used length that a ring reported with it.
+ *
+ *   0 count | 4 packets, 4 bytes each | 4 + 4 * 64 used lengths, 4 bytes each
+ */
 @unmanaged
 export class Burst {
   count: u32 = 0;
 
   /** A new, empty burst. At boot only. */
   static create(): Burst {
-    return changetype<Burst>(allocate(offsetof<Burst>() + BURST_MAX * sizeof<usize>(), CACHE_LINE));
+    return changetype<Burst>(allocate(LENGTHS + BURST_MAX * 4, CACHE_LINE));
   }
 
   @inline
   get(index: u32): Packet {
-    return changetype<Packet>(
-      load<usize>(changetype<usize>(this) + (index << 2), offsetof<Burst>()),
-    );
+    return changetype<Packet>(load<usize>(changetype<usize>(this) + (index << 2), PACKETS));
   }
 
   @inline
   push(packet: Packet): void {
-    store<usize>(
-      changetype<usize>(this) + (this.count << 2),
-      changetype<usize>(packet),
-      offsetof<Burst>(),
-    );
+    this.put(this.count, packet);
     this.count++;
+  }
+
+  /** For loops that keep the count themselves; they set `count` at their end. */
+  @inline
+  put(index: u32, packet: Packet): void {
+    store<usize>(changetype<usize>(this) + (index << 2), changetype<usize>(packet), PACKETS);
+  }
+
+  @inline
+  putUsed(index: u32, bytes: u32): void {
+    store<u32>(changetype<usize>(this) + (index << 2), bytes, LENGTHS);
+  }
+
+  /** What the ring reported with packet `index`, in bytes; of received ones only it says anything. */
+  @inline
+  used(index: u32): u32 {
+    return load<u32>(changetype<usize>(this) + (index << 2), LENGTHS);
   }
 
   @inline
@@ -82,6 +97,9 @@ export class Burst {
     this.count = 0;
   }
 }
+
+const PACKETS: usize = 4;
+const LENGTHS: usize = 4 + 64 * 4;
 
 /** All packets of one queue pair, and the stack of those that nobody holds. */
 export class PacketPool {

@@ -89,7 +89,8 @@ export class RxQueue<R extends Ring> {
     for (let i: u32 = 0; i < taken; i++) {
       const segment = raw.get(i);
       if (!this.plain && i + 4 < taken) machine.prefetch(raw.get(i + 4).buffer);
-      const packet = this.missing == 0 ? this.begin(segment) : this.append(segment);
+      const used = raw.used(i);
+      const packet = this.missing == 0 ? this.begin(segment, used) : this.append(segment, used);
       if (packet == null) continue;
       bytes += packet.total;
       burst.push(packet);
@@ -101,8 +102,7 @@ export class RxQueue<R extends Ring> {
 
   /** The first buffer of a packet. Answers the packet if it is complete. */
   @inline
-  private begin(segment: Packet): Packet | null {
-    const used = segment.total;
+  private begin(segment: Packet, used: u32): Packet | null {
     // The length is the device's word: nothing beyond the buffer is ever looked at.
     if (used < NET_HEADER_BYTES || used > this.pool.stride) return this.drop(segment);
     segment.data = segment.buffer + NET_HEADER_BYTES;
@@ -151,11 +151,11 @@ export class RxQueue<R extends Ring> {
   }
 
   /** A later buffer of a merged packet: all of it is data. */
-  private append(segment: Packet): Packet | null {
+  private append(segment: Packet, reported: u32): Packet | null {
     const head = this.partial;
     const end = this.partialEnd;
     if (head == null || end == null) return this.drop(segment);
-    const used = min(segment.total, this.pool.stride);
+    const used = min(reported, this.pool.stride);
     segment.data = segment.buffer;
     segment.length = used;
     segment.next = null;

@@ -40,21 +40,30 @@ export class TxQueue<R extends Ring> {
    */
   submit(burst: Burst): void {
     const ring = this.ring;
+    const offloads = this.offloads;
+    const frameMax = this.frameMax;
     const count = burst.count;
-    if (count == 0) return;
     let bytes: u64 = 0;
     let sent: u32 = 0;
+    // Packets of one segment go into the ring in runs; others interrupt a run.
+    let first: u32 = 0;
     for (let i: u32 = 0; i < count; i++) {
       const packet = burst.get(i);
-      const simple = packet.next == null && packet.total <= this.frameMax;
-      if (simple && write(packet, this.offloads)) ring.offerReadable(packet);
-      else if (!this.offerSegments(packet)) continue;
+      const simple = packet.next == null && packet.total <= frameMax && write(packet, offloads);
+      if (!simple) {
+        ring.offerReadable(burst, first, i - first);
+        sent += i - first;
+        first = i + 1;
+        if (!this.offerSegments(packet)) continue;
+        sent++;
+      }
       bytes += packet.total;
-      sent++;
     }
+    ring.offerReadable(burst, first, count - first);
+    sent += count - first;
+    if (sent == 0) return;
     this.statistics.packets += sent;
     this.statistics.bytes += bytes;
-    if (sent == 0) return;
     ring.publish();
     this.published = true;
   }

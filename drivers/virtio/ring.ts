@@ -24,7 +24,7 @@ export interface Ring {
   fault: RingFault;
 
   offerWritable(burst: Burst, count: u32, bytes: u32): void;
-  offerReadable(packet: Packet): void;
+  offerReadable(burst: Burst, first: u32, count: u32): void;
   offerChain(packet: Packet, segments: u32): void;
   descriptorsFor(segments: u32): u32;
   publish(): void;

@@ -34,6 +34,8 @@ const SLOT_SHIFT: u32 = 5;
 const SLOT_META: usize = 8;
 const SLOT_PACKET: usize = 16;
 const SLOT_COUNT: usize = 20;
+/** A slot's packet and its number of descriptors as one 64-bit word: one descriptor. */
+const ONE_DESCRIPTOR: u64 = (<u64>1) << 32;
 
 /** Segments of a packet that an indirect table has room for. */
 export const INDIRECT_MAX: u32 = 18;
@@ -132,36 +134,54 @@ export class SplitRing implements Ring {
    * caller has made sure that as many descriptors are free. Not seen before `publish`.
    */
   offerWritable(burst: Burst, count: u32, bytes: u32): void {
-    const meta = <u64>bytes | ((<u64>DESC_F_WRITE) << 32);
-    for (let i: u32 = 0; i < count; i++) {
-      const packet = burst.get(i);
-      this.offerOne(packet, this.dma + packet.buffer, meta);
+    this.offerRun(burst, 0, count, <u64>bytes | ((<u64>DESC_F_WRITE) << 32), 0);
+  }
+
+  /**
+   * Offers `count` packets of a burst, from `first` on, for the device to read, net header included.
+   * Each has one segment.
+   */
+  offerReadable(burst: Burst, first: u32, count: u32): void {
+    this.offerRun(burst, first, count, <u64>NET_HEADER_BYTES, u32.MAX_VALUE);
+  }
+
+  /**
+   * One descriptor and its avail entry a packet, where they do not hold these values already. The
+   * length is that of `meta` plus the packet's where `lengthMask` lets it through.
+   */
+  @inline
+  private offerRun(burst: Burst, first: u32, count: u32, meta: u64, lengthMask: u32): void {
+    const mask = this.mask;
+    const slots = this.slots;
+    const freeIds = this.freeIds;
+    const shadow = this.availShadow;
+    const dma = this.dma;
+    let head = this.freeHead;
+    let avail = this.availIdx;
+    for (const end = first + count; first < end; first++) {
+      const packet = burst.get(first);
+      const id = <u32>load<u16>(freeIds + ((head & mask) << 1));
+      const slot = slots + (id << SLOT_SHIFT);
+      const address = dma + packet.buffer;
+      const whole = meta + (packet.length & lengthMask);
+      if (load<u64>(slot) != address || load<u64>(slot, SLOT_META) != whole) {
+        this.describe(id, address, whole);
+      }
+      store<u64>(slot, changetype<usize>(packet) | ONE_DESCRIPTOR, SLOT_PACKET);
+      const entry = (avail & mask) << 1;
+      if (load<u16>(shadow + entry) != id) {
+        store<u16>(shadow + entry, id);
+        store<u16>(this.avail + entry, id, 4);
+      }
+      head++;
+      avail++;
     }
+    this.freeHead = head;
+    this.availIdx = avail;
     this.free -= count;
     this.outstanding += count;
   }
 
-  /** Offers a packet of one segment for the device to read, net header included. */
-  @inline
-  offerReadable(packet: Packet): void {
-    this.offerOne(packet, this.dma + packet.buffer, <u64>(packet.length + NET_HEADER_BYTES));
-    this.free--;
-    this.outstanding++;
-  }
-
-  /** One descriptor and its avail entry, where they do not hold these values already. */
-  @inline
-  private offerOne(packet: Packet, address: u64, meta: u64): void {
-    const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
-    this.freeHead++;
-    this.describe(id, address, meta);
-    const slot = this.slots + (id << SLOT_SHIFT);
-    store<usize>(slot, changetype<usize>(packet), SLOT_PACKET);
-    store<u32>(slot, 1, SLOT_COUNT);
-    this.enqueue(id);
-  }
-
-  @inline
   private describe(id: u32, address: u64, meta: u64): void {
     const slot = this.slots + (id << SLOT_SHIFT);
     if (load<u64>(slot) == address && load<u64>(slot, SLOT_META) == meta) return;
@@ -172,7 +192,6 @@ export class SplitRing implements Ring {
     store<u64>(desc, meta, 8);
   }
 
-  @inline
   private enqueue(id: u32): void {
     const entry = (this.availIdx & this.mask) << 1;
     this.availIdx++;
@@ -209,8 +228,12 @@ export class SplitRing implements Ring {
       segment = segment.next;
     }
     const bytes = segments * DESC_BYTES;
-    this.offerOne(packet, this.dma + table, <u64>bytes | ((<u64>DESC_F_INDIRECT) << 32));
+    this.freeHead++;
+    this.describe(id, this.dma + table, <u64>bytes | ((<u64>DESC_F_INDIRECT) << 32));
+    const slot = this.slots + (id << SLOT_SHIFT);
+    store<u64>(slot, changetype<usize>(packet) | ONE_DESCRIPTOR, SLOT_PACKET);
     this.free--;
+    this.enqueue(id);
   }
 
   private offerLinked(packet: Packet, segments: u32): void {
@@ -274,9 +297,8 @@ export class SplitRing implements Ring {
   // ---- taking back -----------------------------------------------------------------------------------
 
   /**
-   * Appends up to `max` packets that the device has finished with, and puts the used length into
-   * their `total`. Answers how many. On a fault it answers what was sound before it, and `fault`
-   * says what happened.
+   * Appends up to `max` packets that the device has finished with, each with its used length.
+   * Answers how many. On a fault it answers what was sound before it, and `fault` says what happened.
    */
   take(burst: Burst, max: u32): u32 {
     const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
@@ -287,38 +309,39 @@ export class SplitRing implements Ring {
       this.fault = RingFault.USED_INDEX;
       return 0;
     }
-    const count = min(min(ready, max), BURST_MAX - burst.count);
+    const filled = burst.count;
+    const count = min(min(ready, max), BURST_MAX - filled);
     const mask = this.mask;
     const slots = this.slots;
     const entries = this.used + 4;
     const freeIds = this.freeIds;
-    let position = this.usedIdx;
+    const position = this.usedIdx;
     let tail = this.freeTail;
     let taken: u32 = 0;
     for (; taken < count; taken++) {
-      const element = machine.sharedRead64(entries + ((position & mask) << 3));
+      const element = machine.sharedRead64(entries + (((position + taken) & mask) << 3));
       const id = <u32>element;
       if (id > mask) {
         this.fault = RingFault.USED_ID;
         break;
       }
       const slot = slots + (id << SLOT_SHIFT);
-      const packet = changetype<Packet>(load<usize>(slot, SLOT_PACKET));
-      if (changetype<usize>(packet) == 0) {
+      const held = load<u64>(slot, SLOT_PACKET);
+      if (<u32>held == 0) {
         this.fault = RingFault.USED_NOT_OUTSTANDING;
         break;
       }
-      store<usize>(slot, 0, SLOT_PACKET);
-      position++;
-      packet.total = <u32>(element >> 32);
-      burst.push(packet);
+      store<u32>(slot, 0, SLOT_PACKET);
+      burst.put(filled + taken, changetype<Packet>(<usize>held));
+      burst.putUsed(filled + taken, <u32>(element >> 32));
       store<u16>(freeIds + ((tail & mask) << 1), id);
       tail++;
-      if (load<u32>(slot, SLOT_COUNT) != 1) tail = this.freeRest(slot, tail);
+      if (held >> 32 != 1) tail = this.freeRest(slot, tail);
     }
+    burst.count = filled + taken;
     this.free += tail - this.freeTail;
     this.outstanding -= taken;
-    this.usedIdx = position;
+    this.usedIdx = position + taken;
     this.freeTail = tail;
     return taken;
   }

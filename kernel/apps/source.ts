@@ -110,16 +110,13 @@ export class Source {
 
   private submit(count: u32): void {
     const burst = this.burst;
-    const size = config.size;
     burst.clear();
     this.held -= count;
     const first = this.hand + (this.held << 2);
     for (let i: u32 = 0; i < count; i++) {
-      const packet = changetype<Packet>(load<usize>(first + (i << 2)));
-      // The ring put the used length there.
-      packet.total = size;
-      burst.push(packet);
+      burst.put(i, changetype<Packet>(load<usize>(first + (i << 2))));
     }
+    burst.count = count;
     this.pair.submit(burst);
     if (config.count != 0) this.left -= count;
   }
@@ -139,16 +136,19 @@ export class Source {
   private reclaim(): u32 {
     const burst = this.burst;
     burst.clear();
-    this.pair.reclaimInto(burst);
-    for (let i: u32 = 0; i < burst.count; i++) {
+    const count = this.pair.reclaimInto(burst);
+    const hand = this.hand;
+    let held = this.held;
+    for (let i: u32 = 0; i < count; i++) {
       const packet = burst.get(i);
-      if (isMarked(packet) && this.held < this.packets) {
-        store<usize>(this.hand + (this.held << 2), changetype<usize>(packet));
-        this.held++;
+      if (isMarked(packet) && held < this.packets) {
+        store<usize>(hand + (held << 2), changetype<usize>(packet));
+        held++;
       } else {
         this.pair.pool.release(packet);
       }
     }
+    this.held = held;
     return burst.count;
   }
 
