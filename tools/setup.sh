@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Debian leaves these out of an ordinary user's path, and some programs are only there.
+PATH=$PATH:/usr/sbin:/sbin
+
 readonly goal=${1:?usage: tools/setup.sh build|run|test}
 readonly qemu_wanted=8.2
 
