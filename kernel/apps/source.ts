@@ -8,6 +8,9 @@
  *
  *   pool --build--> hand --submit--> transmit ring --reclaimInto--> hand
  *
+ * The hand is a queue as long as the ring. With a device that works in order, a packet so comes to
+ * the same descriptor every time, and the ring need not be written at all (split-ring.ts).
+ *
  * Other packets in the ring are the stack's own and its answers; they are known by their missing
  * mark and go to the pool.
  */
@@ -51,6 +54,11 @@ export class Source {
   private readonly packets: u32;
   private readonly hand: usize;
   private held: u32 = 0;
+  /** Counts the packets taken out of the hand; below the mask it is the place of the next one. */
+  private first: u32 = 0;
+  private readonly handMask: u32;
+  /** Descriptors left to the stack. */
+  private readonly reserve: u32;
   /** Descriptors that a frame takes. */
   private slots: u32 = 1;
   private readonly burst: Burst = Burst.create();
@@ -64,12 +72,13 @@ export class Source {
     lanes: u32,
   ) {
     const size = pair.tx.ring.size;
-    const slots = size - max<u32>(1, min(SPARE_MAX, size >> 2));
+    this.reserve = max<u32>(1, min(SPARE_MAX, size >> 2));
     // Of long frames there are as many as packets beyond the receive ring's, and the stack's few.
     const segments = segmentsNeeded(roomIn(pair));
     const spare = pair.pool.size - pair.rx.ring.size - BURST_MAX;
-    this.packets = max<u32>(1, min(slots, spare / segments));
-    this.hand = allocate(this.packets * sizeof<usize>());
+    this.packets = max<u32>(1, min(size, spare / segments));
+    this.handMask = size - 1;
+    this.hand = allocate(size * sizeof<usize>());
     if (config.count != 0) {
       const share = config.count / lanes;
       this.left = share + (lane < <u32>(config.count % lanes) ? 1 : 0);
@@ -99,7 +108,8 @@ export class Source {
     }
     if (this.held + this.pair.tx.ring.outstanding < this.packets) this.build();
     const free = this.pair.txRoom();
-    const room = this.slots == 1 ? free : free / this.slots;
+    const usable = free > this.reserve ? free - this.reserve : 0;
+    const room = this.slots == 1 ? usable : usable / this.slots;
     const count = <u32>min<u64>(min(min(config.burst, this.held), room), this.left);
     if (count == 0) return worked || reclaimed > 0;
     this.submit(count);
@@ -111,12 +121,15 @@ export class Source {
   private submit(count: u32): void {
     const burst = this.burst;
     burst.clear();
-    this.held -= count;
-    const first = this.hand + (this.held << 2);
+    const hand = this.hand;
+    const mask = this.handMask;
+    const first = this.first;
     for (let i: u32 = 0; i < count; i++) {
-      burst.put(i, changetype<Packet>(load<usize>(first + (i << 2))));
+      burst.put(i, changetype<Packet>(load<usize>(hand + (((first + i) & mask) << 2))));
     }
     burst.count = count;
+    this.first = first + count;
+    this.held -= count;
     this.pair.submit(burst);
     if (config.count != 0) this.left -= count;
   }
@@ -126,8 +139,8 @@ export class Source {
     this.state = State.Finishing;
     if (this.pair.tx.ring.outstanding != 0) return;
     for (; this.held > 0; this.held--) {
-      const last = this.hand + ((this.held - 1) << 2);
-      this.pair.pool.release(changetype<Packet>(load<usize>(last)));
+      const next = this.hand + ((this.first++ & this.handMask) << 2);
+      this.pair.pool.release(changetype<Packet>(load<usize>(next)));
     }
     this.state = State.Done;
   }
@@ -138,11 +151,13 @@ export class Source {
     burst.clear();
     const count = this.pair.reclaimInto(burst);
     const hand = this.hand;
+    const mask = this.handMask;
+    const first = this.first;
     let held = this.held;
     for (let i: u32 = 0; i < count; i++) {
       const packet = burst.get(i);
       if (isMarked(packet) && held < this.packets) {
-        store<usize>(hand + (held << 2), changetype<usize>(packet));
+        store<usize>(hand + (((first + held) & mask) << 2), changetype<usize>(packet));
         held++;
       } else {
         this.pair.pool.release(packet);
@@ -162,7 +177,8 @@ export class Source {
       const packet = this.takeChain();
       if (packet == null) return;
       buildFrame(packet, roomIn(this.pair), this.stack, this.destination);
-      store<usize>(this.hand + (this.held << 2), changetype<usize>(packet));
+      const place = this.hand + (((this.first + this.held) & this.handMask) << 2);
+      store<usize>(place, changetype<usize>(packet));
       this.held++;
     }
   }
