@@ -101,19 +101,28 @@ export class Source {
     if (this.state == State.Waiting) return this.prepare() || worked;
     if (this.state == State.Done) return worked;
     if (now >= this.end) this.left = 0;
-    const reclaimed = this.held < config.burst || this.left == 0 ? this.reclaim() : 0;
+    const reclaimed = this.isShort() || this.left == 0 ? this.reclaim() : 0;
     if (this.left == 0) {
       this.finish();
       return worked || reclaimed > 0;
     }
     if (this.held + this.pair.tx.ring.outstanding < this.packets) this.build();
-    const free = this.pair.txRoom();
-    const usable = free > this.reserve ? free - this.reserve : 0;
-    const room = this.slots == 1 ? usable : usable / this.slots;
-    const count = <u32>min<u64>(min(min(config.burst, this.held), room), this.left);
+    const count = <u32>min<u64>(min(min(config.burst, this.held), this.room()), this.left);
     if (count == 0) return worked || reclaimed > 0;
     this.submit(count);
     return true;
+  }
+
+  /** Frames that the ring has room for; the last few descriptors are the stack's. */
+  private room(): u32 {
+    const free = this.pair.txRoom();
+    const usable = free > this.reserve ? free - this.reserve : 0;
+    return this.slots == 1 ? usable : usable / this.slots;
+  }
+
+  /** Whether there are packets or descriptors for less than a burst. */
+  private isShort(): bool {
+    return this.held < config.burst || this.room() < config.burst;
   }
 
   // ---- the frames -------------------------------------------------------------------------------
