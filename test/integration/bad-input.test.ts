@@ -28,7 +28,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ["log=loud", 'log: "loud" is not info, debug or quiet'],
   ["features=-no_such_feature", 'features: "-no_such_feature" is not a feature of this driver'],
   ["features=mac", 'features: "mac" is not -name or -name,-name,... of at most 64 names'],
-  ["app=source size=10", 'size: "10" is not from 60 to 9014 bytes'],
+  ["app=source size=10", 'size: "10" is not from 60 to 9014 bytes, or to 65549 with gso='],
   ["app=source count=-1", 'count: "-1" is not a number of frames'],
   ["app=source burst=65", 'burst: "65" is not from 1 to 64'],
   ["app=source dst=12:34", 'dst: "12:34" is not xx:xx:xx:xx:xx:xx'],
