@@ -26,9 +26,17 @@ const ARGUMENT_SETUP: u32 = 1;
 
 /** Lanes in all; those of other CPUs are 1 to lanes - 1. */
 export let lanes: u32 = 1;
+/** Those of them that the device uses now, the first ones; the others are paused. */
+export let active: u32 = 1;
 
 export function setLanes(count: u32): void {
   lanes = count;
+  setActive(count);
+}
+
+export function setActive(count: u32): void {
+  active = count;
+  mail.setState(mail.State.Active, count);
 }
 
 function apicId(cpu: u32): u32 {
@@ -37,6 +45,8 @@ function apicId(cpu: u32): u32 {
 
 /** Sends a command and wakes the CPU. */
 function order(cpu: u32, command: mail.Command): void {
+  // One command at a time: `turn` does not wait for the answer.
+  finished(cpu);
   mail.send(cpu, command);
   machine.wake(apicId(cpu));
 }
@@ -76,6 +86,17 @@ export function start(cpu: u32, setup: PairSetup): bool {
   return finished(cpu);
 }
 
+/** Has lanes pause and run so that the first `count` run. `isTurned` says when they do. */
+export function turn(count: u32): void {
+  mail.setState(mail.State.Active, count);
+  for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Turn);
+}
+
+export function isTurned(): bool {
+  for (let cpu: u32 = 1; cpu < lanes; cpu++) if (!mail.isAnswered(cpu)) return false;
+  return true;
+}
+
 /** Keeps all other CPUs away from their rings. False if one does not answer. */
 export function stopAll(): bool {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Stop);
@@ -89,9 +110,9 @@ export function gatherStatistics(): void {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) finished(cpu);
 }
 
-/** Whether the apps of all other CPUs have come to their end. */
+/** Whether the apps of all other CPUs that run have come to their end. */
 export function isDone(): bool {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) if (!mail.isDone(cpu)) return false;
+  for (let cpu: u32 = 1; cpu < active; cpu++) if (!mail.isDone(cpu)) return false;
   return true;
 }
 
@@ -104,14 +125,23 @@ export function takeFault(): u32 {
   return 0;
 }
 
+/** Our own Ethernet address, before any lane starts. */
+export function publishAddress(mac: usize): void {
+  mail.setState(mail.State.MacLow, load<u32>(mac));
+  mail.setState(mail.State.MacHigh, load<u16>(mac, 4));
+}
+
 /** Publishes link and addresses, and wakes everybody, if anything has changed. */
 export function publish(stack: Stack, linkUp: bool): void {
   if (lanes == 1) return;
+  const mac = stack.net.link.mac;
   let changed = change(mail.State.Ip, stack.ip);
   changed = change(mail.State.Prefix, stack.prefix) || changed;
   changed = change(mail.State.Gateway, stack.gateway) || changed;
   changed = change(mail.State.Configuring, stack.net.configuring ? 1 : 0) || changed;
   changed = change(mail.State.LinkUp, linkUp ? 1 : 0) || changed;
+  changed = change(mail.State.MacLow, load<u32>(mac)) || changed;
+  changed = change(mail.State.MacHigh, load<u16>(mac, 4)) || changed;
   if (stack.arp.known) {
     changed = change(mail.State.HopMacLow, load<u32>(stack.arp.mac)) || changed;
     changed = change(mail.State.HopMacHigh, load<u16>(stack.arp.mac, 4)) || changed;

@@ -41,6 +41,8 @@ export enum Command {
   Start,
   /** The device is about to be reset: keep away from the rings. */
   Stop,
+  /** Run or pause, as State.Active says. */
+  Turn,
   /** Publish your statistics. */
   Report,
 }
@@ -61,6 +63,11 @@ export enum State {
   HopKnown,
   HopMacLow,
   HopMacHigh,
+  /** Our own Ethernet address. */
+  MacLow,
+  MacHigh,
+  /** Lanes that run: the first ones. */
+  Active,
 }
 
 function word(cpu: u32, index: u32): u32 {

@@ -25,6 +25,7 @@ import { setBarWindow } from "../drivers/pci/bar-window";
 import { PciFunction } from "../drivers/pci/function";
 import { useEcam } from "../drivers/pci/config-space";
 import { NetDevice, isNetDevice } from "../drivers/net/device";
+import { printLink } from "../drivers/net/device-report";
 import { faultMessage } from "../drivers/net/queue-pair";
 import { featureName } from "../drivers/virtio/features";
 export { abort } from "./check";
@@ -93,7 +94,7 @@ function bootDevice(): void {
   }
   lane = nic.lane;
   openConsole(unchecked(acpi.apicIds[0]));
-  device.printLink();
+  printLink(device.link, device.accepted);
   if (config.stats != 0) statsDeadline = deadlineIn(config.stats * SECOND_US);
   seal();
   running = true;
@@ -159,14 +160,15 @@ export function step(): u64 {
   }
   if (lane.runner.done && crew.isDone()) end("done");
   if (events.isEnded()) return NEVER;
-  return lane.rest(worked, min(min(stackDeadline, statsDeadline), nic.deadline));
+  if (console.more) return 0;
+  return lane.rest(worked, min(min(stackDeadline, statsDeadline), nic.control.deadline));
 }
 
 /** Console lines: one comparison when there is none. */
 function listen(): void {
   if (consoleVector == NO_VECTOR) return;
   const count = machine.interruptCount(consoleVector);
-  if (count == consoleInterrupts) return;
+  if (count == consoleInterrupts && !console.more) return;
   consoleInterrupts = count;
   obeyAll();
 }
@@ -217,8 +219,9 @@ function obeyAll(): void {
 
 function obey(command: console.Command): void {
   if (command == console.Command.Stats) printStatistics();
-  else if (command == console.Command.Help) console.printHelp();
+  else if (command == console.Command.Help) console.printHelp(nic.device.accepted);
   else if (command == console.Command.Exit) end("exit was asked for on the console");
+  else if (!nic.control.take(console.line, console.length)) console.reject();
 }
 
 function end(message: string): void {

@@ -7,32 +7,26 @@ import * as config from "./config";
 import * as cpus from "./cpus";
 import * as crew from "./crew";
 import * as events from "./events";
-import * as machine from "./machine";
 import { Lane } from "./lane";
-import { NEVER, deadlineIn } from "./time";
-import { ControlState } from "../drivers/net/control-queue";
+import { Control } from "./control";
 import { NetDevice } from "../drivers/net/device";
 import { PairRings, PairSetup } from "../drivers/net/pair-setup";
-import { acknowledgeAnnounce } from "../drivers/net/commands";
 
 /** Recoveries in one run; a device that needs more is given up on. */
 const RECOVERIES_MAX: u32 = 1000;
 
-/** How often to look for the answer to a command: nothing asks for an interrupt. */
-const CONTROL_US: u64 = 1000;
-
 export class Nic {
   recoveries: u32 = 0;
-  /** When `attend` wants to be called at the latest. */
-  deadline: u64 = NEVER;
+  readonly control: Control;
   private own: Lane | null = null;
   private rings: PairRings = new PairRings();
-  private acknowledging: bool = false;
 
   constructor(
     readonly device: NetDevice,
     private readonly nicConfig: config.NicConfig,
-  ) {}
+  ) {
+    this.control = new Control(device);
+  }
 
   /** CPU 0's lane; valid after `bringUp`. */
   get lane(): Lane {
@@ -47,12 +41,13 @@ export class Nic {
     const setup = device.setup;
     setup.macLow = load<u32>(device.link.mac);
     setup.macHigh = load<u16>(device.link.mac, 4);
+    crew.publishAddress(device.link.mac);
     if (this.own == null) crew.setLanes(this.chooseLanes());
     for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) {
       const refused = this.setUpLane(cpu, setup);
       if (refused != null) return refused;
     }
-    const refused = device.finish(crew.lanes);
+    const refused = device.finish(crew.active);
     if (refused != null) return refused;
     return this.start(setup);
   }
@@ -94,29 +89,41 @@ export class Nic {
       if (cpu == 0) this.lane.pair.start(setup);
       else if (!crew.start(cpu, setup)) return "a CPU does not answer";
     }
+    // virtio 1.4 §5.1.9.5.4.1: also what was asked for before DRIVER_OK.
+    if (this.device.config.announce) this.announce();
     return null;
   }
 
-  /** Resets the device and brings it up again; ends the run if it will not. */
+  /** Resets a device that went wrong, and brings it up again; ends the run if it will not. */
   recover(reason: string): void {
-    this.recoveries++;
     events.error(reason);
+    this.restart();
+  }
+
+  private restart(): void {
+    this.recoveries++;
     if (!crew.stopAll()) {
       events.fatal("a CPU does not answer");
       return;
     }
-    this.acknowledging = false;
-    this.deadline = NEVER;
+    this.control.abandon();
     const problem =
       this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
-    if (problem != null) events.fatal(problem);
-    else this.lane.runner.restart();
+    if (problem != null) {
+      events.fatal(problem);
+      return;
+    }
+    this.lane.runner.restart();
+    this.control.resume();
   }
 
   /** Looks at what the device announced, and at the answer to what it was told. */
   attend(): void {
     if (this.device.hasConfigInterrupt()) this.change();
-    if (this.acknowledging) this.control();
+    if (!this.control.busy) return;
+    const problem = this.control.poll(this.lane);
+    if (problem != null) this.recover(problem);
+    else if (this.control.wantsReset) this.restart();
   }
 
   private change(): void {
@@ -127,24 +134,13 @@ export class Nic {
     }
     const wasUp = device.link.linkUp;
     device.refresh();
-    const control = device.control;
-    if (device.config.announce && control != null && !this.acknowledging) {
-      this.acknowledging = acknowledgeAnnounce(control);
-      if (this.acknowledging) this.deadline = deadlineIn(CONTROL_US);
-      this.lane.stack.announce();
-    } else if (device.link.linkUp && !wasUp) {
-      this.lane.stack.announce();
-    }
+    if (device.config.announce) this.announce();
+    else if (device.link.linkUp && !wasUp) this.lane.stack.announce();
   }
 
-  private control(): void {
-    const control = this.device.control;
-    if (control == null) return;
-    const state = control.poll(machine.tsc());
-    this.deadline = deadlineIn(CONTROL_US);
-    if (state == ControlState.Pending) return;
-    this.acknowledging = false;
-    this.deadline = NEVER;
-    if (state == ControlState.Failed) this.recover("the device does not answer a command");
+  /** The device asks us to tell the network where we are. virtio 1.4 §5.1.9.5.4.1 */
+  private announce(): void {
+    this.lane.stack.announce();
+    this.control.acknowledge();
   }
 }

@@ -32,6 +32,23 @@ export function parseNumber(pointer: usize, length: u32, low: u64, high: u64): b
   return length > 0 && total >= low && total <= high;
 }
 
+function hexValue(c: u32): u32 {
+  if (c - 0x30 < 10) return c - 0x30;
+  const letter = c | 0x20;
+  return letter - 0x61 < 6 ? letter - 0x57 : 16;
+}
+
+/** Reads two hexadecimal digits a byte into the bytes at `to`. */
+export function parseHex(pointer: usize, length: u32, to: usize): bool {
+  for (let i: u32 = 0; i < length; i += 2) {
+    const high = hexValue(load<u8>(pointer + i));
+    const low = i + 1 < length ? hexValue(load<u8>(pointer + i, 1)) : 16;
+    if (high > 15 || low > 15) return false;
+    store<u8>(to + (i >> 1), <u8>((high << 4) | low));
+  }
+  return true;
+}
+
 /** Where the byte first stands in the word; `length` when it does not. */
 export function find(pointer: usize, length: u32, byte: u32): u32 {
   let i: u32 = 0;

@@ -27,6 +27,8 @@ let lane: Lane | null = null;
 let link: Link = changetype<Link>(0);
 let setup: PairSetup = changetype<PairSetup>(0);
 let rings: PairRings = changetype<PairRings>(0);
+/** Whether the device runs, and whether this lane is one of those that it uses. */
+let started: bool = false;
 let running: bool = false;
 let sequence: u32 = 0;
 let saidDone: bool = false;
@@ -51,6 +53,7 @@ export function step(): u64 {
   if (current.pair.isBroken()) {
     // CPU 0 looks at the rings' state when it is woken, and resets the device.
     running = false;
+    started = false;
     mail.setBroken(cpu, current.pair.fault());
     machine.wake(mail.state(mail.State.ApicId));
     return NEVER;
@@ -67,7 +70,8 @@ export function step(): u64 {
 function obey(command: mail.Command): void {
   if (command == mail.Command.SetUp) setUp();
   else if (command == mail.Command.Start) start();
-  else if (command == mail.Command.Stop) running = false;
+  else if (command == mail.Command.Stop) stop();
+  else if (command == mail.Command.Turn) turn();
   else if (command == mail.Command.Report) report();
   mail.answer(cpu);
 }
@@ -104,8 +108,19 @@ function start(): void {
   }
   current.runner.restart();
   adopt(current);
-  running = true;
+  started = true;
+  turn();
   current.pair.start(setup);
+}
+
+function stop(): void {
+  started = false;
+  running = false;
+}
+
+/** Paused, everything stays as it is: rings, packets in hand, and what the device still sends. */
+function turn(): void {
+  running = started && cpu < mail.state(mail.State.Active);
 }
 
 /** Takes over what CPU 0 published of link and addresses. */
@@ -113,6 +128,11 @@ function adopt(current: Lane): void {
   sequence = mail.state(mail.State.Sequence);
   machine.acquire();
   link.linkUp = mail.state(mail.State.LinkUp) != 0;
+  const low = mail.state(mail.State.MacLow);
+  const high = mail.state(mail.State.MacHigh);
+  link.renamed = link.renamed || low != load<u32>(link.mac) || high != load<u16>(link.mac, 4);
+  store<u32>(link.mac, low);
+  store<u16>(link.mac, <u16>high, 4);
   current.stack.mirror(
     mail.state(mail.State.Ip),
     mail.state(mail.State.Prefix),

@@ -7,6 +7,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { coldDeclarations } from "./cold";
+import { packData } from "./data-segments";
 import { symbolsAssembly, symbolsOf } from "./symbols";
 
 const BUILD = "build";
@@ -67,7 +68,7 @@ function compileWasm(): void {
   const generated = `${WORK}/vireo.wasm.c`;
   run("node_modules/.bin/wasm2c", ["-n", "vireo", "-o", generated, wasm]);
   const source = readFileSync(generated, "utf8");
-  writeFileSync(generated, useConstantBase(source));
+  writeFileSync(generated, packData(useConstantBase(source)));
   writeFileSync(`${WORK}/cold.h`, coldDeclarations(source));
 }
 

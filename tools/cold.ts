@@ -6,13 +6,14 @@
 
 /** Modules, or beginnings of functions in them, by the names that wasm2c makes of them. */
 const COLD = [
-  "kernel/(acpi|config|console|cpus|crew|events|interrupts|memory|nic|stats|text|worker/boot)",
+  "kernel/(acpi|config|console|control|cpus|crew|device-stats|events|interrupts|memory)",
+  "kernel/(nic|stats|text|words|worker/boot)",
   "kernel/main/(boot|find|features|obey|open|end|announce|print)",
   "kernel/net/(address|arp|dhcp|relay)",
   "kernel/apps/source-frame",
   "drivers/pci",
   "drivers/virtio/(transport|capabilities|features)",
-  "drivers/net/(commands|control-queue|device|net-config)",
+  "drivers/net/(commands|control-queue|device|net-config|rss|settings)",
   "drivers/net/packet/PacketPool#(constructor|reset)",
   "~lib",
   "~start",

@@ -5,7 +5,7 @@
  * A command is one chain of two descriptors in memory of our own:
  *
  *   out   class 1 | command 1 | data ...            the device reads
- *   in    ack 1 | data ...                          the device writes
+ *   in    ack 1 | result ...                        the device writes
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
@@ -42,12 +42,16 @@ export class ControlQueue {
   readonly ring: SplitRing;
   state: ControlState = ControlState.Idle;
   notifyAddress: u32 = 0;
-  /** Bytes of the last answer, ack included. */
-  private answerBytes: u32 = 0;
+  /** The last command: class, command and data as the device gets them, and their bytes. */
+  bytes: u32 = 0;
+  /** Bytes of the last result, without the ack; and how many there was room for. */
+  resultBytes: u32 = 0;
+  private resultMax: u32 = 0;
   private queueIndex: u32 = 0;
   private deadline: u64 = 0;
   private readonly out: usize = allocate(HEAD_BYTES + CONTROL_DATA_BYTES, 64);
-  private readonly into: usize = allocate(1 + CONTROL_DATA_BYTES, 64);
+  /** One byte in front of a cache line, so that the result behind the ack is aligned. */
+  private readonly into: usize = allocate(64 + CONTROL_DATA_BYTES, 64) + 63;
   private readonly token: Packet = new Packet();
   private readonly done: Burst = Burst.create();
 
@@ -69,28 +73,50 @@ export class ControlQueue {
     return this.out + HEAD_BYTES;
   }
 
-  /** The data behind the ack of the last answer, and how much of it the device wrote. */
-  get answer(): usize {
+  /** The last command as it was said, to be said again with `repeat`. */
+  get command(): usize {
+    return this.out;
+  }
+
+  /** What is behind the ack of the last answer; at a multiple of 64. */
+  get result(): usize {
     return this.into + 1;
   }
 
-  get answerLength(): u32 {
-    return this.answerBytes > 1 ? this.answerBytes - 1 : 0;
-  }
-
-  /** Sends a command with `bytes` bytes of data; false while another one is under way. */
-  send(klass: u32, command: u32, bytes: u32, answerBytes: u32): bool {
-    if (this.state == ControlState.Pending || this.state == ControlState.Failed) return false;
+  /**
+   * Sends a command with `bytes` bytes of data and room for a result of `resultMax` bytes; false
+   * while another one is under way.
+   */
+  send(klass: u32, command: u32, bytes: u32, resultMax: u32 = 0): bool {
+    if (!this.isFree) return false;
     store<u8>(this.out, <u8>klass);
     store<u8>(this.out, <u8>command, 1);
+    this.offer(HEAD_BYTES + bytes, resultMax);
+    return true;
+  }
+
+  /** Sends what `command` was before. */
+  repeat(command: usize, bytes: u32): bool {
+    if (!this.isFree) return false;
+    memory.copy(this.out, command, bytes);
+    this.offer(bytes, 0);
+    return true;
+  }
+
+  private get isFree(): bool {
+    return this.state != ControlState.Pending && this.state != ControlState.Failed;
+  }
+
+  private offer(bytes: u32, resultMax: u32): void {
+    this.bytes = bytes;
+    this.resultMax = resultMax;
     store<u8>(this.into, <u8>ACK_NONE);
     const ring = this.ring;
-    ring.offerCommand(this.token, this.out, HEAD_BYTES + bytes, this.into, 1 + answerBytes);
+    ring.offerCommand(this.token, this.out, bytes, this.into, 1 + resultMax);
     ring.publish();
     if (ring.needsNotification()) machine.mmioWrite16(this.notifyAddress, this.queueIndex);
     this.state = ControlState.Pending;
     this.deadline = deadlineIn(TIMEOUT_US);
-    return true;
   }
 
   /** Looks whether the device has answered; answers the state. */
@@ -98,7 +124,7 @@ export class ControlQueue {
     if (this.state != ControlState.Pending) return this.state;
     this.done.clear();
     if (this.ring.take(this.done, 1) == 1) {
-      this.answerBytes = min(this.done.used(0), 1 + CONTROL_DATA_BYTES);
+      this.resultBytes = min(max<u32>(this.done.used(0), 1) - 1, this.resultMax);
       const ack = machine.sharedRead8(this.into);
       this.state = ack == ACK_OK ? ControlState.Done : ControlState.Refused;
     } else if (this.ring.fault != RingFault.NONE || now > this.deadline) {
@@ -107,9 +133,8 @@ export class ControlQueue {
     return this.state;
   }
 
-  /** Sends a command and waits for the answer: at boot and after a reset, when nothing else runs. */
-  execute(klass: u32, command: u32, bytes: u32): ControlState {
-    if (!this.send(klass, command, bytes, 0)) return this.state;
+  /** Waits for the answer: at boot and after a reset, when nothing else runs. */
+  wait(): ControlState {
     while (this.poll(machine.tsc()) == ControlState.Pending) machine.pause();
     return this.state;
   }

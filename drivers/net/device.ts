@@ -16,7 +16,9 @@ import { Link } from "./link";
 import { PairRings, PairSetup } from "./pair-setup";
 import { QueuePair } from "./queue-pair";
 import { ControlQueue, ControlState } from "./control-queue";
+import { Settings } from "./settings";
 import * as commands from "./commands";
+import * as report from "./device-report";
 
 /** PCI vendor, and device ids of a modern and of a transitional network device. §4.1.2 */
 const VENDOR: u32 = 0x1af4;
@@ -59,6 +61,8 @@ export class NetDevice {
   accepted: u64 = 0;
   /** Null without CTRL_VQ. */
   control: ControlQueue | null = null;
+  /** What it was told there. */
+  readonly settings: Settings = new Settings();
   /** The rings' sizes and the rest that all pairs have in common; valid after `negotiate`. */
   readonly setup: PairSetup = new PairSetup();
   private offered: u64 = 0;
@@ -145,10 +149,47 @@ export class NetDevice {
     if (problem != null) return this.fail(problem);
     this.transport.addStatus(status.DRIVER_OK);
     const control = this.control;
-    if (control == null || pairs < 2) return null;
+    if (control == null) return null;
+    if (!this.steer(control, pairs)) {
+      return this.fail("the device does not take the number of queue pairs");
+    }
+    if (this.isAddressUnknown()) {
+      commands.setMac(control, this.link.mac);
+      if (control.wait() == ControlState.Refused) {
+        events.warning("the device does not take the address that was made up");
+      }
+    }
+    if (this.settings.restore(control, 2 * pairs)) return null;
+    return this.fail("the device does not answer a command");
+  }
+
+  /** Has the device use its first `pairs` pairs, by hash if it can. False if it does not. */
+  private steer(control: ControlQueue, pairs: u32): bool {
+    const rss = this.settings.rss;
+    const hasMq = features.has(this.accepted, features.MQ);
+    if (features.has(this.accepted, features.RSS)) {
+      if (!rss.known) rss.useDefaults(this.config);
+      if (rss.pairs != pairs) rss.spread(pairs);
+      if (rss.enabled || !hasMq) {
+        rss.send(control);
+        const state = control.wait();
+        if (state != ControlState.Refused) return state == ControlState.Done;
+        events.warning("the device does not take the parameters of rss");
+        rss.enabled = false;
+      }
+    }
+    if (pairs < 2) return true;
     // virtio 1.4 §5.1.9.5.6.1: further queues are used only when the device has said yes.
-    if (commands.setPairs(control, pairs) == ControlState.Done) return null;
-    return this.fail("the device does not take the number of queue pairs");
+    return hasMq && commands.setPairs(control, pairs) && control.wait() == ControlState.Done;
+  }
+
+  /** virtio 1.4 §5.1.9.5.2.2: an address that is not the one in mac is told to the device. */
+  private isAddressUnknown(): bool {
+    return (
+      !features.has(this.accepted, features.MAC) &&
+      features.has(this.accepted, features.CTRL_RX) &&
+      features.has(this.accepted, features.CTRL_MAC_ADDR)
+    );
   }
 
   /** Marks the device as given up on. virtio 1.4 §3.1.1 */
@@ -162,12 +203,19 @@ export class NetDevice {
   private negotiate(): string | null {
     const transport = this.transport;
     this.offered = transport.offered(0);
-    if (!this.printed) this.printDevice(transport.offered(1));
+    if (!this.printed) {
+      report.printDevice(this.link.index, transport.pci, this.offered, transport.offered(1));
+    }
     let accepted = features.choose(this.offered, this.leftOut);
     // virtio 1.4 §3.1.1 lets us read, not write, the configuration before we decide.
     const mtuUsable = !features.has(accepted, features.MTU) || this.config.isMtuUsable();
     if (!mtuUsable) accepted &= ~((<u64>1) << features.MTU);
-    if (!this.printed) this.printFeatures(accepted, transport.offered(1), mtuUsable);
+    if (!this.printed) {
+      const declined = this.offered & ~accepted;
+      const index = this.link.index;
+      const high = transport.offered(1);
+      report.printFeatures(index, accepted, declined, high, this.leftOut, mtuUsable);
+    }
     this.printed = true;
     // virtio 1.4 §6.1: VERSION_1 must be accepted; without it this is a legacy device.
     if (!features.has(accepted, features.VERSION_1)) {
@@ -180,60 +228,6 @@ export class NetDevice {
     if (!(transport.status() & status.FEATURES_OK)) return "the device refuses the features";
     this.accepted = accepted;
     return null;
-  }
-
-  private printDevice(offeredHigh: u64): void {
-    const pci = this.transport.pci;
-    events.begin("device");
-    events.num("nic", this.link.index);
-    events.beginText("pci");
-    events.textPartHex(pci.bdf >> 8, 2);
-    events.textPart(":");
-    events.textPartHex((pci.bdf >> 3) & 31, 2);
-    events.textPart(".");
-    events.textPartNum(pci.bdf & 7);
-    events.endText();
-    events.hex("vendor", pci.vendor, 4);
-    events.hex("device", pci.device, 4);
-    events.beginArray("offered");
-    for (let bit: u32 = 0; bit < 128; bit++) {
-      const word = bit < 64 ? this.offered : offeredHigh;
-      const name = features.featureName(bit);
-      if (features.has(word, bit & 63) && name != null) events.item(name);
-    }
-    events.endArray();
-    events.end();
-  }
-
-  private printFeatures(accepted: u64, offeredHigh: u64, mtuUsable: bool): void {
-    events.begin("features");
-    events.num("nic", this.link.index);
-    events.beginArray("accepted");
-    for (let bit: u32 = 0; bit < 64; bit++) {
-      const name = features.featureName(bit);
-      if (features.has(accepted, bit) && name != null) events.item(name);
-    }
-    events.endArray();
-    events.beginArray("declined");
-    for (let bit: u32 = 0; bit < 128; bit++) {
-      const word = bit < 64 ? this.offered & ~accepted : offeredHigh;
-      if (features.has(word, bit & 63)) this.printDeclined(bit, mtuUsable);
-    }
-    events.endArray();
-    events.end();
-  }
-
-  private printDeclined(bit: u32, mtuUsable: bool): void {
-    const name = features.featureName(bit);
-    events.beginItem();
-    if (name != null) events.text("name", name);
-    else events.num("bit", bit);
-    const reason =
-      bit == features.MTU && !mtuUsable
-        ? "the device's mtu is below 68"
-        : features.declineReason(bit, this.leftOut);
-    events.text("reason", reason);
-    events.endItem();
   }
 
   // ---- queues and interrupts ---------------------------------------------------------------------
@@ -367,16 +361,13 @@ export class NetDevice {
 
   /** Reads the configuration again; the link and `config.announce` are as the device says. */
   refresh(): void {
-    const wasUp = this.link.linkUp;
+    const link = this.link;
+    const wasUp = link.linkUp;
+    const speed = link.speed;
+    const duplex = link.duplex;
     this.config.read(this.accepted);
-    if (this.link.linkUp != wasUp) this.printLink();
-  }
-
-  printLink(): void {
-    events.begin("link");
-    events.num("nic", this.link.index);
-    events.flag("up", this.link.linkUp);
-    events.end();
+    if (link.linkUp == wasUp && link.speed == speed && link.duplex == duplex) return;
+    report.printLink(link, this.accepted);
   }
 }
 

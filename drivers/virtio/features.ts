@@ -7,14 +7,17 @@
 
 export const CSUM: u32 = 0;
 export const GUEST_CSUM: u32 = 1;
+export const CTRL_GUEST_OFFLOADS: u32 = 2;
 export const MTU: u32 = 3;
+export const MAC: u32 = 5;
 export const GUEST_TSO4: u32 = 7;
 export const GUEST_TSO6: u32 = 8;
 export const GUEST_ECN: u32 = 9;
+export const GUEST_UFO: u32 = 10;
 export const HOST_TSO4: u32 = 11;
 export const HOST_TSO6: u32 = 12;
 export const HOST_ECN: u32 = 13;
-export const MAC: u32 = 5;
+export const HOST_UFO: u32 = 14;
 export const MRG_RXBUF: u32 = 15;
 export const STATUS: u32 = 16;
 export const CTRL_VQ: u32 = 17;
@@ -27,10 +30,19 @@ export const CTRL_MAC_ADDR: u32 = 23;
 export const INDIRECT_DESC: u32 = 28;
 export const EVENT_IDX: u32 = 29;
 export const VERSION_1: u32 = 32;
+export const DEVICE_STATS: u32 = 50;
+export const HASH_TUNNEL: u32 = 51;
+export const VQ_NOTF_COAL: u32 = 52;
+export const NOTF_COAL: u32 = 53;
 export const GUEST_USO4: u32 = 54;
 export const GUEST_USO6: u32 = 55;
 export const HOST_USO: u32 = 56;
+export const HASH_REPORT: u32 = 57;
 export const GUEST_HDRLEN: u32 = 59;
+export const RSS: u32 = 60;
+export const RSC_EXT: u32 = 61;
+export const STANDBY: u32 = 62;
+export const SPEED_DUPLEX: u32 = 63;
 
 const BITS: u32 = 128;
 
@@ -38,6 +50,7 @@ const BITS: u32 = 128;
 const IMPLEMENTED: u64 =
   (1 << CSUM) |
   (1 << GUEST_CSUM) |
+  (1 << CTRL_GUEST_OFFLOADS) |
   (1 << MTU) |
   (1 << GUEST_TSO4) |
   (1 << GUEST_TSO6) |
@@ -61,7 +74,12 @@ const IMPLEMENTED: u64 =
   ((<u64>1) << GUEST_USO4) |
   ((<u64>1) << GUEST_USO6) |
   ((<u64>1) << HOST_USO) |
-  ((<u64>1) << GUEST_HDRLEN);
+  ((<u64>1) << GUEST_HDRLEN) |
+  ((<u64>1) << DEVICE_STATS) |
+  ((<u64>1) << VQ_NOTF_COAL) |
+  ((<u64>1) << NOTF_COAL) |
+  ((<u64>1) << RSS) |
+  ((<u64>1) << SPEED_DUPLEX);
 
 /** The name of each bit, as the specification has it, in lower case and without its prefix. */
 const names = new StaticArray<string | null>(BITS);
@@ -141,34 +159,63 @@ export function has(features: u64, bit: u32): bool {
 export const GUEST_GSO: u64 =
   (1 << GUEST_TSO4) | (1 << GUEST_TSO6) | ((<u64>1) << GUEST_USO4) | ((<u64>1) << GUEST_USO6);
 
-/** Bits that depend on GUEST_CSUM, and on CSUM. virtio 1.4 §5.1.3.1 */
-const NEED_GUEST_CSUM: u64 = GUEST_GSO | (1 << GUEST_ECN);
-const NEED_CSUM: u64 =
-  (1 << HOST_TSO4) | (1 << HOST_TSO6) | (1 << HOST_ECN) | ((<u64>1) << HOST_USO);
-const GUEST_TSO: u64 = (1 << GUEST_TSO4) | (1 << GUEST_TSO6);
-const HOST_TSO: u64 = (1 << HOST_TSO4) | (1 << HOST_TSO6);
+const ANY_GUEST_TSO: u64 = (1 << GUEST_TSO4) | (1 << GUEST_TSO6);
+const ANY_HOST_TSO: u64 = (1 << HOST_TSO4) | (1 << HOST_TSO6);
 
-/** Bits that are no use without the control queue. virtio 1.4 §5.1.3.1, §5.1.4.2 */
-const NEED_CTRL_VQ: u64 =
-  (1 << CTRL_RX) |
-  (1 << CTRL_VLAN) |
-  (1 << CTRL_RX_EXTRA) |
-  (1 << GUEST_ANNOUNCE) |
-  (1 << MQ) |
-  (1 << CTRL_MAC_ADDR);
+/**
+ * What each bit depends on, in pairs: a bit, and the bits of which one at least must be there. A bit
+ * that needs several things has several pairs. virtio 1.4 §5.1.3.1
+ */
+// biome-ignore format: a pair a line
+const REQUIRES: StaticArray<u64> = [
+  GUEST_TSO4, 1 << GUEST_CSUM,
+  GUEST_TSO6, 1 << GUEST_CSUM,
+  GUEST_ECN, ANY_GUEST_TSO,
+  GUEST_UFO, 1 << GUEST_CSUM,
+  HOST_TSO4, 1 << CSUM,
+  HOST_TSO6, 1 << CSUM,
+  HOST_ECN, ANY_HOST_TSO,
+  HOST_UFO, 1 << CSUM,
+  CTRL_RX, 1 << CTRL_VQ,
+  CTRL_VLAN, 1 << CTRL_VQ,
+  GUEST_ANNOUNCE, 1 << CTRL_VQ,
+  MQ, 1 << CTRL_VQ,
+  CTRL_MAC_ADDR, 1 << CTRL_VQ,
+  HASH_TUNNEL, 1 << CTRL_VQ,
+  HASH_TUNNEL, ((<u64>1) << RSS) | ((<u64>1) << HASH_REPORT),
+  VQ_NOTF_COAL, 1 << CTRL_VQ,
+  NOTF_COAL, 1 << CTRL_VQ,
+  GUEST_USO4, 1 << GUEST_CSUM,
+  GUEST_USO6, 1 << GUEST_CSUM,
+  HOST_USO, 1 << CSUM,
+  RSS, 1 << CTRL_VQ,
+  RSC_EXT, ANY_HOST_TSO,
+  // virtio 1.4 §5.1.4.2: should not be accepted without.
+  CTRL_RX_EXTRA, 1 << CTRL_VQ,
+  HASH_REPORT, 1 << CTRL_VQ,
+  // Not in the specification's list: their commands go over that queue.
+  CTRL_GUEST_OFFLOADS, 1 << CTRL_VQ,
+  DEVICE_STATS, 1 << CTRL_VQ,
+  // An announcement is asked for in the status field.
+  GUEST_ANNOUNCE, 1 << STATUS,
+];
+
+/** Takes away every bit that lacks something it depends on. virtio 1.4 §2.2.1 */
+export function closed(features: u64): u64 {
+  let kept = features;
+  let before: u64;
+  do {
+    before = kept;
+    for (let i = 0; i < REQUIRES.length; i += 2) {
+      if ((kept & REQUIRES[i + 1]) == 0) kept &= ~((<u64>1) << REQUIRES[i]);
+    }
+  } while (kept != before);
+  return kept;
+}
 
 /** The bits of `offered` that we accept when those in `leftOut` are not wanted. */
 export function choose(offered: u64, leftOut: u64): u64 {
-  const accepted = offered & IMPLEMENTED & ~leftOut;
-  // virtio 1.4 §2.2.1: no bit without those that it depends on.
-  let dropped: u64 = has(accepted, CTRL_VQ) ? 0 : NEED_CTRL_VQ;
-  // An announcement is asked for in the status field.
-  if (!has(accepted, STATUS)) dropped |= 1 << GUEST_ANNOUNCE;
-  if (!has(accepted, GUEST_CSUM)) dropped |= NEED_GUEST_CSUM;
-  if (!has(accepted, CSUM)) dropped |= NEED_CSUM;
-  if (!(accepted & GUEST_TSO)) dropped |= 1 << GUEST_ECN;
-  if (!(accepted & HOST_TSO)) dropped |= 1 << HOST_ECN;
-  return accepted & ~dropped;
+  return closed(offered & IMPLEMENTED & ~leftOut);
 }
 
 /** Why bit `bit`, which is on offer, was not accepted. */
@@ -178,6 +225,8 @@ export function declineReason(bit: u32, leftOut: u64): string {
   if (bit == 24 || bit == 27) return "legacy interface only";
   if (bit == 10 || bit == 14) return "UDP fragmentation offload is not used; uso takes its place";
   if (bit < 64 && has(IMPLEMENTED, bit)) return "a feature that it depends on is missing";
+  // Who accepts it is given a second device in this one's place, and the packets with it.
+  if (bit == STANDBY) return "there is no driver for the primary device";
   if (bit >= 33 && bit <= 43) return "this ring or transport feature is not implemented";
   return "not implemented";
 }

@@ -132,6 +132,11 @@ export class VirtioPci {
     return offset + 2 <= this.deviceBytes ? machine.mmioRead16(this.device + offset) : 0;
   }
 
+  /** Reads 32 bits at a multiple of 4; 0 beyond the end. */
+  config32(offset: u32): u32 {
+    return offset + 4 <= this.deviceBytes ? machine.mmioRead32(this.device + offset) : 0;
+  }
+
   /** Changes whenever the device configuration did. virtio 1.4 §2.5.1 */
   generation(): u32 {
     return machine.mmioRead8(this.common + CONFIG_GENERATION);

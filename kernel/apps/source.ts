@@ -19,6 +19,7 @@ import * as events from "../events";
 import { allocate } from "../memory/arena";
 import { Burst, BURST_MAX, NET_HEADER_BYTES, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
+import { copyMac } from "../net/address";
 import { ETHERNET_BYTES } from "../net/ethernet";
 import { isMarked, unmark } from "../net/interface";
 import { Stack } from "../net/stack";
@@ -137,6 +138,10 @@ export class Source {
       burst.put(i, changetype<Packet>(load<usize>(hand + (((first + i) & mask) << 2))));
     }
     burst.count = count;
+    const link = this.stack.net.link;
+    if (link.renamed) {
+      for (let i: u32 = 0; i < count; i++) copyMac(burst.get(i).data + 6, link.mac);
+    }
     this.first = first + count;
     this.held -= count;
     this.pair.submit(burst);

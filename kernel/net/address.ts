@@ -5,6 +5,7 @@
  * An IPv4 address is a u32 as plain load<u32> reads it from a packet: network order in memory, so
  * 192.0.2.1 is 0x010200c0 and its first byte is in the low bits.
  */
+import { parseHex } from "../text";
 
 export const LIMITED_BROADCAST: u32 = 0xffffffff;
 
@@ -80,22 +81,13 @@ export function parseIpv4(text: usize, length: u32): i64 {
   return shift == 32 ? <i64>address : -1;
 }
 
-function hexValue(c: u32): u32 {
-  if (c - 0x30 < 10) return c - 0x30;
-  const letter = c | 0x20;
-  return letter - 0x61 < 6 ? letter - 0x57 : 16;
-}
-
 /** Reads `length` characters as xx:xx:xx:xx:xx:xx into the six bytes at `to`. */
 export function parseMac(text: usize, length: u32, to: usize): bool {
   if (length != 17) return false;
   for (let i: usize = 0; i < 6; i++) {
     const at = text + i * 3;
-    const high = hexValue(load<u8>(at));
-    const low = hexValue(load<u8>(at, 1));
-    if (high > 15 || low > 15) return false;
+    if (!parseHex(at, 2, to + i)) return false;
     if (i < 5 && load<u8>(at, 2) != 0x3a) return false;
-    store<u8>(to + i, <u8>((high << 4) | low));
   }
   return true;
 }

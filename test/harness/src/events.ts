@@ -50,6 +50,18 @@ export interface LinkEvent extends BaseEvent {
   readonly event: "link";
   readonly nic: number;
   readonly up: boolean;
+  /** In Mbit/s; only where the device tells. */
+  readonly speed?: number | "unknown";
+  readonly duplex?: "half" | "full" | "unknown";
+}
+
+/** How a console command to the device ended; one that reads something adds fields. */
+export interface ControlEvent extends BaseEvent {
+  readonly event: "control";
+  readonly nic: number;
+  readonly command: string;
+  readonly result: "ok" | "refused" | "failed";
+  readonly [field: string]: unknown;
 }
 
 /**
@@ -105,6 +117,7 @@ interface EventsByName {
   features: FeaturesEvent;
   ready: ReadyEvent;
   link: LinkEvent;
+  control: ControlEvent;
   stats: StatsEvent;
   warning: MessageEvent;
   error: MessageEvent;

@@ -22,6 +22,8 @@ export interface NetOptions {
   readonly moreFeatures: bigint;
   readonly rxSize: number;
   readonly txSize: number;
+  /** Entries of a control queue, which answers as control-responder.ts is told; 0: there is none. */
+  readonly controlSize: number;
   readonly mac: string;
   readonly mtu: number;
   readonly linkUp: boolean;
@@ -57,6 +59,7 @@ const USUAL: NetOptions = {
   moreFeatures: 0n,
   rxSize: 256,
   txSize: 256,
+  controlSize: 0,
   mac: "52:54:00:12:34:56",
   mtu: 1500,
   linkUp: true,
@@ -74,7 +77,10 @@ const USUAL: NetOptions = {
   capabilities: (usual) => usual,
 };
 
-/** 0 mac 6 | 6 status 2 | 8 max_virtqueue_pairs 2 | 10 mtu 2. virtio 1.4 §5.1.4 */
+/**
+ * 0 mac 6 | 6 status 2 | 8 max_virtqueue_pairs 2 | 10 mtu 2 | 12 speed 4 | 16 duplex 1.
+ * virtio 1.4 §5.1.4
+ */
 const CONFIG_FIELDS: readonly Register[] = [
   ...[0, 1, 2, 3, 4, 5].map((i) => ({
     name: `mac${i}`,
@@ -85,6 +91,8 @@ const CONFIG_FIELDS: readonly Register[] = [
   { name: "status", offset: 6, width: 2, writable: false },
   { name: "max_virtqueue_pairs", offset: 8, width: 2, writable: false },
   { name: "mtu", offset: 10, width: 2, writable: false },
+  { name: "speed", offset: 12, width: 4, writable: false },
+  { name: "duplex", offset: 16, width: 1, writable: false },
 ];
 const STATUS_FIELD = 6;
 const MTU_FIELD = 10;
@@ -119,7 +127,7 @@ export class NetDevice implements Worker {
   ) {
     this.options = { ...USUAL, ...options };
     this.config = this.initialConfig();
-    const { features, moreFeatures, rxSize, txSize } = this.options;
+    const { features, moreFeatures, rxSize, txSize, controlSize } = this.options;
     const deviceClass = {
       config: this.config,
       fields: CONFIG_FIELDS,
@@ -133,6 +141,7 @@ export class NetDevice implements Worker {
       queues: [
         { name: "rx", size: rxSize },
         { name: "tx", size: txSize },
+        ...(controlSize > 0 ? [{ name: "control", size: controlSize }] : []),
       ],
     };
     this.pci = new VirtioPci(machine, pciOptions, deviceClass);

@@ -1,0 +1,132 @@
+/**
+ * What the device was told on the control queue and said yes to. A reset makes it forget, and
+ * then it is told again. Filled by kernel/control.ts; device.ts calls `restore` after DRIVER_OK.
+ * virtio 1.4 §5.1.9.5
+ *
+ * Commands are kept as they were sent. Those with little data have a slot each:
+ *
+ *   slot    16 bytes  bytes 1 (0: never sent) | class 1 | command 1 | data up to 13
+ */
+import * as events from "../../kernel/events";
+import { allocate } from "../../kernel/memory/arena";
+import * as commands from "./commands";
+import { CONTROL_DATA_BYTES, ControlQueue, ControlState } from "./control-queue";
+import { Rss } from "./rss";
+
+const SLOT_SHIFT: u32 = 4;
+const VLANS: u32 = 4096;
+
+/** Queues whose coalescing can be set one by one: those of 64 pairs. */
+export const COALESCED_QUEUES_MAX: u32 = 128;
+
+/** The slots, in the order in which they are told again. */
+export enum Slot {
+  Mac,
+  /** Six of them, one a mode. */
+  RxMode,
+  Offloads = 7,
+  RxCoalescing,
+  TxCoalescing,
+  /** COALESCED_QUEUES_MAX of them. They come after those for all queues, which undo them. */
+  QueueCoalescing,
+}
+
+const SLOTS: u32 = Slot.QueueCoalescing + COALESCED_QUEUES_MAX;
+
+export class Settings {
+  readonly rss: Rss = new Rss();
+  private readonly slots: usize = allocate(SLOTS << SLOT_SHIFT);
+  private readonly macTable: usize = allocate(2 + CONTROL_DATA_BYTES);
+  private macTableBytes: u32 = 0;
+  /** A bit a VLAN: those that were told at all, and those of them that are to come in. */
+  private readonly vlansTold: usize = allocate(VLANS >> 3);
+  private readonly vlansOn: usize = allocate(VLANS >> 3);
+
+  // ---- the device said yes ----------------------------------------------------------------------
+
+  /** Keeps the last command in a slot. */
+  keep(control: ControlQueue, slot: u32): void {
+    const to = this.slots + (slot << SLOT_SHIFT);
+    store<u8>(to, <u8>control.bytes);
+    memory.copy(to + 1, control.command, control.bytes);
+  }
+
+  keepMac(control: ControlQueue): void {
+    this.keep(control, Slot.Mac);
+  }
+
+  /** The device has coalescing of all receive or transmit queues now: no queue has its own. */
+  keepCoalescing(control: ControlQueue, slot: u32): void {
+    this.keep(control, slot);
+    const first: u32 = slot == Slot.RxCoalescing ? 0 : 1;
+    for (let queue = first; queue < COALESCED_QUEUES_MAX; queue += 2) {
+      store<u8>(this.slots + ((Slot.QueueCoalescing + queue) << SLOT_SHIFT), 0);
+    }
+  }
+
+  keepMacTable(control: ControlQueue): void {
+    this.macTableBytes = control.bytes;
+    memory.copy(this.macTable, control.command, control.bytes);
+  }
+
+  keepVlan(vlan: u32, on: bool): void {
+    setBit(this.vlansTold, vlan, true);
+    setBit(this.vlansOn, vlan, on);
+  }
+
+  /** The receive offloads as they were set last; `negotiated` if they never were. */
+  offloads(negotiated: u64): u64 {
+    const slot = this.slots + (Slot.Offloads << SLOT_SHIFT);
+    return load<u8>(slot) == 0 ? negotiated : load<u64>(slot + 3);
+  }
+
+  // ---- the device was reset ---------------------------------------------------------------------
+
+  /**
+   * Tells it all again, for a device of which the first `queues` queues are in use. False if it
+   * does not answer; what it refuses is a warning.
+   */
+  restore(control: ControlQueue, queues: u32): bool {
+    const slots = <u32>Slot.QueueCoalescing + min(queues, COALESCED_QUEUES_MAX);
+    for (let i: u32 = 0; i < slots; i++) {
+      const slot = this.slots + (i << SLOT_SHIFT);
+      const bytes = load<u8>(slot);
+      if (bytes == 0) continue;
+      control.repeat(slot + 1, bytes);
+      if (!isAnswered(control)) return false;
+    }
+    if (this.macTableBytes != 0) {
+      control.repeat(this.macTable, this.macTableBytes);
+      if (!isAnswered(control)) return false;
+    }
+    for (let vlan: u32 = 0; vlan < VLANS; vlan++) {
+      // Those that are not to come in as well: some devices begin with all of them.
+      if (!hasBit(this.vlansTold, vlan)) continue;
+      commands.setVlan(control, vlan, hasBit(this.vlansOn, vlan));
+      if (!isAnswered(control)) return false;
+    }
+    return true;
+  }
+}
+
+function hasBit(bits: usize, index: u32): bool {
+  return ((load<u8>(bits + (index >> 3)) >> (index & 7)) & 1) != 0;
+}
+
+function setBit(bits: usize, index: u32, on: bool): void {
+  const at = bits + (index >> 3);
+  const bit: u32 = 1 << (index & 7);
+  store<u8>(at, <u8>(on ? load<u8>(at) | bit : load<u8>(at) & ~bit));
+}
+
+function isAnswered(control: ControlQueue): bool {
+  const state = control.wait();
+  if (state == ControlState.Refused) {
+    events.begin("warning");
+    events.text("message", "after its reset the device refuses a command that it took before");
+    events.num("class", load<u8>(control.command));
+    events.num("command", load<u8>(control.command, 1));
+    events.end();
+  }
+  return state != ControlState.Failed;
+}

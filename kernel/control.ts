@@ -1,0 +1,239 @@
+/**
+ * The control plane of one NIC: console commands for the device and answers to its announcements,
+ * one at a time on the control queue, while packets go on. Made and driven by nic.ts on CPU 0.
+ *
+ *   take: line -> backlog        poll: backlog -> (lanes quiet ->) sent -> answered -> event
+ *
+ * Each line ends in one event: `control` with the outcome, or `error` if it was never sent.
+ */
+import * as crew from "./crew";
+import * as deviceStats from "./device-stats";
+import * as events from "./events";
+import * as machine from "./machine";
+import * as orders from "./control-commands";
+import * as words from "./words";
+import { Lane } from "./lane";
+import { NEVER, deadlineIn } from "./time";
+import { copyMac } from "./net/address";
+import { acknowledgeAnnounce } from "../drivers/net/commands";
+import { COALESCING_BYTES } from "../drivers/net/commands";
+import { ControlQueue, ControlState } from "../drivers/net/control-queue";
+import { NetDevice } from "../drivers/net/device";
+
+/** How often to look for an answer: nothing asks for an interrupt. */
+const LOOK_US: u64 = 1000;
+/** How long other CPUs may take to pause their lanes. */
+const QUIET_US: u64 = 5000000;
+
+/** The lines that wait, the one under way included: length 4 | text. */
+const BACKLOG_LINES: u32 = 8;
+export const COMMAND_BYTES_MAX: u32 = 1020;
+const ENTRY_BYTES: u32 = 1024;
+const backlog: usize = memory.data(8192);
+
+enum Stage {
+  Idle,
+  /** Lanes beyond those that the device will use are being paused. */
+  Quieting,
+  /** The device has a line's command. */
+  Sent,
+  /** nic.ts is to reset the device. */
+  Resetting,
+  /** The device has the acknowledgement of an announcement. */
+  Acknowledging,
+}
+
+export class Control {
+  /** Whether there is anything to do for `poll`. */
+  busy: bool = false;
+  /** When it wants to be called at the latest. */
+  deadline: u64 = NEVER;
+  private stage: Stage = Stage.Idle;
+  private first: u32 = 0;
+  private lines: u32 = 0;
+  private announced: bool = false;
+  private quietBy: u64 = 0;
+
+  /** At boot only. */
+  constructor(private readonly device: NetDevice) {
+    orders.prepare();
+  }
+
+  /** Takes a console line. False if it is no command for the device. */
+  take(line: usize, bytes: u32): bool {
+    words.split(line, bytes);
+    if (!orders.isKnown()) return false;
+    if (this.lines == BACKLOG_LINES || bytes > COMMAND_BYTES_MAX) {
+      events.error("a command was dropped: too many of them wait");
+      return true;
+    }
+    const entry = this.entry(this.lines++);
+    store<u32>(entry, bytes);
+    memory.copy(entry + 4, line, bytes);
+    this.wake();
+    return true;
+  }
+
+  /** The device wants to know that its announcement was heard. */
+  acknowledge(): void {
+    if (this.device.control == null) return;
+    this.announced = true;
+    this.wake();
+  }
+
+  private wake(): void {
+    this.busy = true;
+    if (this.deadline == NEVER) this.deadline = 0;
+  }
+
+  private entry(index: u32): usize {
+    return backlog + ((this.first + index) % BACKLOG_LINES) * ENTRY_BYTES;
+  }
+
+  /** Goes on as far as it gets. Answers what went wrong, so that only a reset helps, or null. */
+  poll(lane: Lane): string | null {
+    if (this.stage == Stage.Quieting && !this.sendWhenQuiet()) {
+      if (machine.tsc() > this.quietBy) return "a CPU does not pause";
+    }
+    const control = this.device.control;
+    const sent = this.stage == Stage.Sent || this.stage == Stage.Acknowledging;
+    if (control != null && sent) {
+      const state = control.poll(machine.tsc());
+      if (state == ControlState.Failed) return "the device does not answer a command";
+      if (state != ControlState.Pending) this.settle(control, lane, state == ControlState.Done);
+    }
+    // Bounded: each turn takes a line away or sends something.
+    while (this.stage == Stage.Idle && (this.announced || this.lines > 0)) this.next(lane);
+    this.busy = this.stage != Stage.Idle;
+    this.deadline = this.busy ? deadlineIn(LOOK_US) : NEVER;
+    return null;
+  }
+
+  private next(lane: Lane): void {
+    const control = this.device.control;
+    if (this.announced && control != null) {
+      this.announced = false;
+      acknowledgeAnnounce(control);
+      this.stage = Stage.Acknowledging;
+      return;
+    }
+    const entry = this.entry(0);
+    words.split(entry + 4, load<u32>(entry));
+    if (!orders.begin(this.device)) {
+      this.drop();
+      return;
+    }
+    if (orders.order == orders.Order.Announce) {
+      lane.stack.announce();
+      this.finish("ok");
+    } else if (orders.order == orders.Order.Later) {
+      this.device.settings.rss.copy(orders.rss);
+      this.finish("ok");
+    } else if (orders.order == orders.Order.Reset) {
+      this.stage = Stage.Resetting;
+    } else if (orders.order == orders.Order.Pairs) {
+      // virtio 1.4 §5.1.9.5.6.1: nothing is sent on a higher queue once the command is in the ring.
+      crew.turn(min(orders.value, crew.active));
+      this.quietBy = deadlineIn(QUIET_US);
+      this.stage = Stage.Quieting;
+      this.sendWhenQuiet();
+    } else {
+      this.stage = Stage.Sent;
+    }
+  }
+
+  private sendWhenQuiet(): bool {
+    const control = this.device.control;
+    if (control == null || !crew.isTurned()) return false;
+    orders.sendPairs(control);
+    this.stage = Stage.Sent;
+    return true;
+  }
+
+  // ---- outcomes ---------------------------------------------------------------------------------
+
+  /** The device has answered. */
+  private settle(control: ControlQueue, lane: Lane, ok: bool): void {
+    if (this.stage == Stage.Acknowledging) {
+      this.stage = Stage.Idle;
+      if (!ok) events.warning("the device refuses to hear that its announcement was made");
+      return;
+    }
+    const order = orders.order;
+    if (ok && order == orders.Order.DeviceStats) {
+      if (deviceStats.goOn(this.device.link.index, control)) return;
+    }
+    if (ok) this.carryOut(control, lane);
+    // Refused: the lanes go on as they did before.
+    else if (order == orders.Order.Pairs) crew.turn(crew.active);
+    this.finish(ok ? "ok" : "refused");
+  }
+
+  private carryOut(control: ControlQueue, lane: Lane): void {
+    const settings = this.device.settings;
+    const order = orders.order;
+    if (order == orders.Order.Keep) settings.keep(control, orders.value);
+    else if (order == orders.Order.Coalescing) settings.keepCoalescing(control, orders.value);
+    else if (order == orders.Order.MacTable) settings.keepMacTable(control);
+    else if (order == orders.Order.Vlan) settings.keepVlan(orders.value, orders.on);
+    else if (order == orders.Order.Rss) settings.rss.copy(orders.rss);
+    else if (order == orders.Order.Mac) this.rename(control, lane);
+    else if (order == orders.Order.Pairs) {
+      settings.rss.copy(orders.rss);
+      crew.setActive(orders.value);
+      crew.turn(orders.value);
+    }
+  }
+
+  /** Our address is a new one: the network has to hear of it. */
+  private rename(control: ControlQueue, lane: Lane): void {
+    const link = this.device.link;
+    this.device.settings.keepMac(control);
+    copyMac(link.mac, control.data);
+    link.renamed = true;
+    lane.stack.announce();
+  }
+
+  /** The line's event; the next one's turn. */
+  private finish(result: string): void {
+    const entry = this.entry(0);
+    events.begin("control");
+    events.num("nic", this.device.link.index);
+    events.textBytes("command", entry + 4, load<u32>(entry));
+    events.text("result", result);
+    const control = this.device.control;
+    const answered = orders.order == orders.Order.Answer && result == "ok";
+    if (answered && control != null && control.resultBytes == COALESCING_BYTES) {
+      events.num("usecs", machine.sharedRead32(control.result + 4));
+      events.num("packets", machine.sharedRead32(control.result));
+    }
+    events.end();
+    this.drop();
+  }
+
+  private drop(): void {
+    this.stage = Stage.Idle;
+    this.first = (this.first + 1) % BACKLOG_LINES;
+    this.lines--;
+  }
+
+  /** Whether the line under way asks for a reset; `resume` when it is over. */
+  get wantsReset(): bool {
+    return this.stage == Stage.Resetting;
+  }
+
+  /** The device is about to be reset: what it was asked for has failed. The others still wait. */
+  abandon(): void {
+    this.announced = false;
+    if (this.stage == Stage.Quieting || this.stage == Stage.Sent) this.finish("failed");
+    crew.setActive(crew.active);
+  }
+
+  /** It runs again. */
+  resume(): void {
+    if (this.stage == Stage.Resetting) this.finish("ok");
+    this.stage = Stage.Idle;
+    this.busy = this.announced || this.lines > 0;
+    this.deadline = this.busy ? 0 : NEVER;
+  }
+}
