@@ -164,8 +164,7 @@ uint64_t handle_service(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t
         case SERVICE_GROW: return grow_memory(a);
         case SERVICE_MAP: return map_device(a, b);
         case SERVICE_CPU_START: return start_cpu(a, b, c, d, e);
-        case SERVICE_WAKE:
-            return wake_cpu(a);
+        case SERVICE_WAKE: return wake_cpu(a);
         case SERVICE_HALT: halt_forever();
         default: return 0;
     }
