@@ -7,6 +7,9 @@
  */
 #include "layout.h"
 
+/* Exceptions for which the CPU pushes an error code: 8, 10 to 14, 17, 21, 29, 30. */
+#define VECTORS_WITH_ERROR 0x60227d00
+
 #define LAPIC_EOI (CPU_LAPIC + 0xb0)
 
 .section .ring0.text, "ax"
@@ -19,8 +22,7 @@ trap_stubs:
 vector = 0
 .rept 32
     .balign STUB_BYTES
-    .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
-    .else
+    .if !((1 << vector) & VECTORS_WITH_ERROR)
     push $0                        /* this exception has no error code of its own */
     .endif
     push $vector
@@ -53,8 +55,9 @@ exception:
     iretq
 
 /*
- * From call_ring0, arguments and answer where C has them, the service's number the last one. It returns
- * behind the invalid opcode, which is two bytes long. From anywhere else it is an exception.
+ * From call_ring0, arguments and answer where C has them, the service's number the last one. It
+ * returns behind the invalid opcode, which is two bytes long. From anywhere else it is an
+ * exception.
  */
 invalid_opcode:
     cmpq $call_ring0, 16(%rsp)

@@ -1,7 +1,8 @@
 /**
  * What we need of ACPI 6.5: the CPUs and the I/O APIC (MADT, §5.2.12) and where PCI configuration
- * space is mapped (MCFG, or on microvm the method _CBA of the DSDT, §6.5.8). Called once by main.ts on CPU 0. Tables are firmware's: every length is
- * checked before it is used, and a table that does not hold together is passed over.
+ * space is mapped (MCFG, or on microvm the method _CBA of the DSDT, §6.5.8). Called once by
+ * main.ts on CPU 0. Tables are firmware's: every length is checked before it is used, and a table
+ * that does not hold together is passed over.
  */
 import * as machine from "./machine";
 

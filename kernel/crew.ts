@@ -1,7 +1,7 @@
 /**
- * CPU 0's side of the lanes that other CPUs run: it tells them by mail to make their queue pairs, to
- * start and to stop, gathers what they counted, and publishes addresses to them. Called by main.ts.
- * worker.ts is the other side.
+ * CPU 0's side of the lanes that other CPUs run: it tells them by mail to make their queue pairs,
+ * to start and to stop, gathers what they counted, and publishes addresses to them. Called by
+ * main.ts. worker.ts is the other side.
  *
  * Lane i of the NIC belongs to CPU i; CPU 0's own lane is main.ts's business.
  */

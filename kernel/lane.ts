@@ -1,6 +1,6 @@
 /**
- * A lane: a queue pair, the stack on top of it and the app on top of that; what one CPU runs for one
- * NIC. Made by main.ts on CPU 0 and by worker.ts on the others.
+ * A lane: a queue pair, the stack on top of it and the app on top of that; what one CPU runs for
+ * one NIC. Made by main.ts on CPU 0 and by worker.ts on the others.
  */
 import * as config from "./config";
 import * as machine from "./machine";

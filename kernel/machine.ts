@@ -83,7 +83,9 @@ export declare function cpuStart(
 /** Interrupts the CPU with this local APIC, so that it does not go on sleeping. */
 export declare function wake(apicId: u32): void;
 
-/** 64 * 1024 words that all CPUs share, zero at first (kernel/mail.ts); in order among themselves. */
+/**
+ * 64 * 1024 words that all CPUs share, zero at first (kernel/mail.ts); in order among themselves.
+ */
 export declare function mailboxRead(word: u32): u32;
 export declare function mailboxWrite(word: u32, value: u32): void;
 

@@ -43,7 +43,7 @@ let statsDeadline: u64 = NEVER;
 let consoleVector: u32 = NO_VECTOR;
 let consoleInterrupts: u32 = 0;
 
-// ---- boot ----------------------------------------------------------------------------------------
+// ---- boot ---------------------------------------------------------------------------------------
 
 /** Called by the host, once on each CPU. */
 export function boot(): void {
@@ -142,7 +142,7 @@ function openConsole(apicId: u32): void {
   obeyAll();
 }
 
-// ---- the event loop ------------------------------------------------------------------------------
+// ---- the event loop -----------------------------------------------------------------------------
 
 /** One turn. Answers until when this CPU may sleep, 0 for not at all. Called by the host. */
 export function step(): u64 {
@@ -184,7 +184,7 @@ function attend(): void {
   if (fault != 0) nic.recover(faultMessage(fault));
 }
 
-// ---- events and commands -------------------------------------------------------------------------
+// ---- events and commands ------------------------------------------------------------------------
 
 function announce(): void {
   announced = true;

@@ -1,6 +1,6 @@
 /**
- * A NIC with its lanes: the device, CPU 0's own lane, and what has to happen among CPUs to bring the
- * device up, to recover it, and to follow its changes. Made and driven by main.ts on CPU 0.
+ * A NIC with its lanes: the device, CPU 0's own lane, and what has to happen among CPUs to bring
+ * the device up, to recover it, and to follow its changes. Made and driven by main.ts on CPU 0.
  */
 import * as acpi from "./acpi";
 import * as config from "./config";

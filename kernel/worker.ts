@@ -1,6 +1,6 @@
 /**
- * What every CPU but the first does: it takes commands from CPU 0 by mail, makes a queue pair when it
- * is told to, and runs it. Called by main.ts. crew.ts is the other side.
+ * What every CPU but the first does: it takes commands from CPU 0 by mail, makes a queue pair when
+ * it is told to, and runs it. Called by main.ts. crew.ts is the other side.
  */
 import * as config from "./config";
 import * as cpus from "./cpus";

@@ -1,8 +1,8 @@
 /**
  * Builds build/vireo.elf: AssemblyScript -> WebAssembly -> C -> one freestanding ELF64. Called by
  * `make image`, and by tests with the arguments NAME and ASCONFIG for an image of another module
- * (build/NAME.elf). Every step's inputs are in the tree or pinned by package-lock.json, no step writes
- * a time or a path into its output, and so two builds of one commit are byte-identical.
+ * (build/NAME.elf). Every step's inputs are in the tree or pinned by package-lock.json, no step
+ * writes a time or a path into its output, and so two builds of one commit are byte-identical.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";

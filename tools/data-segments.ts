@@ -1,7 +1,7 @@
 // Makes the module's data small. The optimiser splits it at every run of zeros, so that each string
 // becomes two segments, and what copies a segment at boot is more code than the zeros that were
-// saved. And strings are UTF-16, in which every other byte is zero. So segments are joined and stored
-// without their zeros, eight bytes at a time:
+// saved. And strings are UTF-16, in which every other byte is zero. So segments are joined and
+// stored without their zeros, eight bytes at a time:
 //
 //   mask 1 (bit i: byte i is not zero) | the bytes that are not zero, 0 to 8
 //

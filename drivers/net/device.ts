@@ -94,8 +94,8 @@ export class NetDevice {
     return min(this.config.pairsMax, vectors);
   }
 
-  // The bring-up of virtio 1.4 §3.1.1, in its order: begin, then a pair after the other, then finish.
-  // Each answers what went wrong, or null; then the device has been marked as failed.
+  // The bring-up of virtio 1.4 §3.1.1, in its order: begin, then a pair after the other, then
+  // finish. Each answers what went wrong, or null; then the device has been marked as failed.
 
   /** From reset to FEATURES_OK, configuration read, interrupts ready. */
   begin(): string | null {
@@ -115,7 +115,9 @@ export class NetDevice {
     return this.enableInterrupts();
   }
 
-  /** Tells the device where the rings of pair `index` are, and leads its interrupts to its owner. */
+  /**
+   * Tells the device where the rings of pair `index` are, and leads its interrupts to its owner.
+   */
   enablePair(index: u32, setup: PairSetup, rings: PairRings, apicId: u32): string | null {
     const transport = this.transport;
     const rxMax = transport.queueSizeMax(setup.rxQueue);
@@ -198,7 +200,7 @@ export class NetDevice {
     return problem;
   }
 
-  // ---- features ----------------------------------------------------------------------------------
+  // ---- features ---------------------------------------------------------------------------------
 
   private negotiate(): string | null {
     const transport = this.transport;
@@ -230,7 +232,7 @@ export class NetDevice {
     return null;
   }
 
-  // ---- queues and interrupts ---------------------------------------------------------------------
+  // ---- queues and interrupts --------------------------------------------------------------------
 
   /** What all pairs have in common; sizes the first time only, for memory is given out once. */
   private choosePairs(): string | null {
@@ -335,7 +337,7 @@ export class NetDevice {
     return null;
   }
 
-  // ---- while it runs -------------------------------------------------------------------------------
+  // ---- while it runs ----------------------------------------------------------------------------
 
   /** Whether a configuration change was announced since the last call. */
   hasConfigInterrupt(): bool {

@@ -1,7 +1,7 @@
 /**
  * struct virtio_net_hdr: what the driver believes of it in a received packet, and what it writes in
- * front of one to send. Used by rx-queue.ts and tx-queue.ts; the network stack asks the functions at
- * the end. virtio 1.4 §5.1.9
+ * front of one to send. Used by rx-queue.ts and tx-queue.ts; the network stack asks the functions
+ * at the end. virtio 1.4 §5.1.9
  *
  *   0 flags | 1 gso_type | 2 hdr_len 2 | 4 gso_size 2 | 6 csum_start 2 | 8 csum_offset 2 |
  *   10 num_buffers 2 | 12
@@ -93,9 +93,9 @@ export function accept(packet: Packet, offloads: Offloads, header: u64, csumOffs
 }
 
 /**
- * Writes the header in front of a packet to send, where it is not there already: the cache line of an
- * unchanged header stays shared with the device's CPU. False if the device cannot do what the packet
- * needs. num_buffers is 0, and DATA_VALID is never set. virtio 1.4 §5.1.9.2.1
+ * Writes the header in front of a packet to send, where it is not there already: the cache line of
+ * an unchanged header stays shared with the device's CPU. False if the device cannot do what the
+ * packet needs. num_buffers is 0, and DATA_VALID is never set. virtio 1.4 §5.1.9.2.1
  */
 export function write(packet: Packet, offloads: Offloads): bool {
   const buffer = packet.buffer;
@@ -130,7 +130,7 @@ function headerBytes(packet: Packet, gso: u32): u32 {
   return start + ((<u32>load<u8>(packet.data + start, 12) >> 4) << 2);
 }
 
-// ---- for the network stack -----------------------------------------------------------------------
+// ---- for the network stack ----------------------------------------------------------------------
 
 /** Whether the packet stands for several, to be cut apart by whoever needs it cut. */
 export function isSegmented(packet: Packet): bool {

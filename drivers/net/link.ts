@@ -1,6 +1,6 @@
 /**
- * What a queue pair's owner has to know of the NIC that its packets go through. On CPU 0 net-config.ts
- * keeps it up to date, on another CPU kernel/worker.ts does, from CPU 0's mail.
+ * What a queue pair's owner has to know of the NIC that its packets go through. On CPU 0
+ * net-config.ts keeps it up to date, on another CPU kernel/worker.ts does, from CPU 0's mail.
  */
 import { allocate } from "../../kernel/memory/arena";
 

@@ -51,8 +51,8 @@ export class NetConfig {
   }
 
   /**
-   * Whether the MTU on offer is one that the specification allows. What was read here is what counts
-   * from now on: a device that says something else later is not believed.
+   * Whether the MTU on offer is one that the specification allows. What was read here is what
+   * counts from now on: a device that says something else later is not believed.
    */
   isMtuUsable(): bool {
     const mtu = this.transport.config16(MTU);

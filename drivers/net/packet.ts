@@ -86,7 +86,9 @@ export class Burst {
     store<u32>(changetype<usize>(this) + (index << 2), bytes, LENGTHS);
   }
 
-  /** What the ring reported with packet `index`, in bytes; of received ones only it says anything. */
+  /**
+   * What the ring reported with packet `index`, in bytes; of received ones only it says anything.
+   */
   @inline
   used(index: u32): u32 {
     return load<u32>(changetype<usize>(this) + (index << 2), LENGTHS);

@@ -130,7 +130,10 @@ export class QueuePair {
     return max<u32>(1, this.tx.ring.descriptorsFor(segmentsOf(packet)));
   }
 
-  /** Sends one packet of the stack's own. False when the ring is full: the packet stays with the caller. */
+  /**
+   * Sends one packet of the stack's own. False when the ring is full: the packet stays with the
+   * caller.
+   */
   send(packet: Packet): bool {
     this.tx.reclaim(1);
     if (this.tx.ring.free == 0) return false;
@@ -140,7 +143,7 @@ export class QueuePair {
     return true;
   }
 
-  // ---- interrupts --------------------------------------------------------------------------------
+  // ---- interrupts -------------------------------------------------------------------------------
 
   /**
    * Asks for an interrupt on the next received packet, and if the transmit ring is nearly full on
@@ -163,7 +166,7 @@ export class QueuePair {
     this.tx.ring.disableInterrupts();
   }
 
-  // ---- state --------------------------------------------------------------------------------------
+  // ---- state ------------------------------------------------------------------------------------
 
   isBroken(): bool {
     return this.rx.isBroken() || this.tx.isBroken();

@@ -84,7 +84,8 @@ export class RxQueue<R extends Ring> {
     const raw = this.raw;
     raw.clear();
     const taken = this.ring.take(raw, min(max, BURST_MAX - burst.count));
-    // The headers are in the other CPU's cache. All are fetched at once, or each would be waited for.
+    // The headers are in the other CPU's cache. All are fetched at once, or each would be waited
+    // for.
     if (!this.plain) for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
     let bytes: u64 = 0;
     const before = burst.count;

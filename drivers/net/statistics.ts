@@ -1,6 +1,6 @@
 /**
- * Counters of one direction of a queue pair, in private memory. Written by rx-queue.ts, tx-queue.ts and queue-pair.ts, printed by kernel/stats.ts,
- * which knows their order.
+ * Counters of one direction of a queue pair, in private memory. Written by rx-queue.ts,
+ * tx-queue.ts and queue-pair.ts, printed by kernel/stats.ts, which knows their order.
  */
 /** Why the driver itself dropped a packet; the network stack has reasons of its own. */
 export enum QueueDrop {
@@ -10,7 +10,9 @@ export enum QueueDrop {
   NUM_BUFFERS,
   /** A received header asks for an offload that was not negotiated, or points outside. */
   OFFLOAD,
-  /** A packet to send is longer than the device takes, has too many segments, or needs an offload. */
+  /**
+   * A packet to send is longer than the device takes, has too many segments, or needs an offload.
+   */
   TOO_LONG,
 }
 

@@ -112,7 +112,9 @@ export class TxQueue<R extends Ring> {
   }
 }
 
-/** How many segments a packet has. Bounded: the driver linked them itself, at most a ring of them. */
+/**
+ * How many segments a packet has. Bounded: the driver linked them itself, at most a ring of them.
+ */
 export function segmentsOf(packet: Packet): u32 {
   let count: u32 = 0;
   let segment: Packet | null = packet;

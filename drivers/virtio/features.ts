@@ -163,8 +163,8 @@ const ANY_GUEST_TSO: u64 = (1 << GUEST_TSO4) | (1 << GUEST_TSO6);
 const ANY_HOST_TSO: u64 = (1 << HOST_TSO4) | (1 << HOST_TSO6);
 
 /**
- * What each bit depends on, in pairs: a bit, and the bits of which one at least must be there. A bit
- * that needs several things has several pairs. virtio 1.4 §5.1.3.1
+ * What each bit depends on, in pairs: a bit, and the bits of which one at least must be there. A
+ * bit that needs several things has several pairs. virtio 1.4 §5.1.3.1
  */
 // biome-ignore format: a pair a line
 const REQUIRES: StaticArray<u64> = [

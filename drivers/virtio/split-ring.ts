@@ -127,7 +127,7 @@ export class SplitRing implements Ring {
     return this.dma + this.used;
   }
 
-  // ---- offering ------------------------------------------------------------------------------------
+  // ---- offering ---------------------------------------------------------------------------------
 
   /**
    * Offers the first `count` packets of a burst for the device to write, `bytes` bytes each. The
@@ -138,8 +138,8 @@ export class SplitRing implements Ring {
   }
 
   /**
-   * Offers `count` packets of a burst, from `first` on, for the device to read, net header included.
-   * Each has one segment.
+   * Offers `count` packets of a burst, from `first` on, for the device to read, net header
+   * included. Each has one segment.
    */
   offerReadable(burst: Burst, first: u32, count: u32): void {
     this.offerRun(burst, first, count, <u64>NET_HEADER_BYTES, u32.MAX_VALUE);
@@ -294,11 +294,12 @@ export class SplitRing implements Ring {
     return ((current - event - 1) & 0xffff) < ((current - old) & 0xffff);
   }
 
-  // ---- taking back -----------------------------------------------------------------------------------
+  // ---- taking back ------------------------------------------------------------------------------
 
   /**
    * Appends up to `max` packets that the device has finished with, each with its used length.
-   * Answers how many. On a fault it answers what was sound before it, and `fault` says what happened.
+   * Answers how many. On a fault it answers what was sound before it, and `fault` says what
+   * happened.
    */
   take(burst: Burst, max: u32): u32 {
     const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
@@ -359,7 +360,7 @@ export class SplitRing implements Ring {
     return tail;
   }
 
-  // ---- interrupts --------------------------------------------------------------------------------------
+  // ---- interrupts -------------------------------------------------------------------------------
 
   /**
    * Asks for an interrupt when the device has used `ahead` more packets than were taken so far

@@ -78,7 +78,7 @@ export class VirtioPci {
     this.deviceBytes = min(device.length, DEVICE_MAP_BYTES_MAX);
   }
 
-  // ---- status ------------------------------------------------------------------------------------
+  // ---- status -----------------------------------------------------------------------------------
 
   status(): u32 {
     return machine.mmioRead8(this.common + DEVICE_STATUS);
@@ -101,7 +101,7 @@ export class VirtioPci {
     return true;
   }
 
-  // ---- features ----------------------------------------------------------------------------------
+  // ---- features ---------------------------------------------------------------------------------
 
   /** Offered feature bits 64 * word to 64 * word + 63. */
   offered(word: u32): u64 {
@@ -120,7 +120,7 @@ export class VirtioPci {
     machine.mmioWrite32(this.common + DRIVER_FEATURE, <u32>(features >> 32));
   }
 
-  // ---- device configuration ----------------------------------------------------------------------
+  // ---- device configuration ---------------------------------------------------------------------
 
   /** Reads 8 bits of the device configuration; 0 beyond its end. */
   config8(offset: u32): u32 {
@@ -142,7 +142,7 @@ export class VirtioPci {
     return machine.mmioRead8(this.common + CONFIG_GENERATION);
   }
 
-  // ---- queues ------------------------------------------------------------------------------------
+  // ---- queues -----------------------------------------------------------------------------------
 
   queueCount(): u32 {
     return machine.mmioRead16(this.common + NUM_QUEUES);
@@ -185,7 +185,7 @@ export class VirtioPci {
     return this.notify + <u32>offset + 1;
   }
 
-  // ---- interrupts --------------------------------------------------------------------------------
+  // ---- interrupts -------------------------------------------------------------------------------
 
   /** Binds configuration changes to an MSI-X entry. False if the device has no room for it. */
   setConfigVector(entry: u32): bool {

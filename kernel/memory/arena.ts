@@ -40,7 +40,9 @@ export function allocate(bytes: usize, alignment: usize = ALIGNMENT): usize {
   return start;
 }
 
-/** The same without zeroing, for packet buffers: megabytes that are written before they are read. */
+/**
+ * The same without zeroing, for packet buffers: megabytes that are written before they are read.
+ */
 export function allocateUncleared(bytes: usize, alignment: usize): usize {
   const whole = bytes + alignment;
   check(whole >= bytes && whole <= available(), "the arena is too small");

@@ -67,8 +67,8 @@ export function update(checksum: u32, before: u32, after: u32): u32 {
 }
 
 /**
- * Does in software what a packet's header leaves to the device: from csum_start to the end, into the
- * field behind it, which holds the pseudo header's sum. False if the field is not in the first
+ * Does in software what a packet's header leaves to the device: from csum_start to the end, into
+ * the field behind it, which holds the pseudo header's sum. False if the field is not in the first
  * segment, or the packet is one that stands for several. virtio 1.4 §5.1.9.2.1
  */
 export function completeChecksum(packet: Packet): bool {

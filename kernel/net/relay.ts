@@ -1,6 +1,6 @@
 /**
- * Frames that reach another CPU's queue but are CPU 0's business: DHCP's messages and answers to ARP.
- * They are rare and short, so they are copied into the mail. Called by the stack.
+ * Frames that reach another CPU's queue but are CPU 0's business: DHCP's messages and answers to
+ * ARP. They are rare and short, so they are copied into the mail. Called by the stack.
  */
 import * as machine from "../machine";
 import * as mail from "../mail";

@@ -29,8 +29,8 @@ export class Stack {
   private dhcp: Dhcp | null = null;
 
   /**
-   * At boot only. `pair` is what answers and the stack's own packets go out on. `relays`: this is not
-   * CPU 0's stack; it answers like it, but addresses and neighbours are CPU 0's to find out.
+   * At boot only. `pair` is what answers and the stack's own packets go out on. `relays`: this is
+   * not CPU 0's stack; it answers like it, but addresses and neighbours are CPU 0's to find out.
    */
   constructor(link: Link, pair: QueuePair, config: NicConfig, relays: bool) {
     const net = new Interface(link, pair);

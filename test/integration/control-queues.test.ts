@@ -87,7 +87,7 @@ test("queues: 4, 1, 2, 4 at run time, with traffic before and after each", async
   await vm.stop();
 });
 
-test("queues: changed while a flood of pings goes on, of which 10 in 3000 may be late", async (t) => {
+test("queues: changed during a flood of pings, of which 10 in 3000 may be late", async (t) => {
   const { vm, net } = await bootLanes(t);
   const flood = net.exec(["ping", "-f", "-q", "-c", "3000", GUEST_IP], { timeoutMs: 60_000 });
   for (const count of [1, 3, 2, 4, 1, 4]) await done(vm, `queues ${count}`);

@@ -1,6 +1,6 @@
 // Instructions a frame, counted by QEMU (`-icount shift=0`: one instruction is one tick of the time
-// stamp counter). They do not depend on the machine, so more of them than instructions.json allows is
-// a regression. They do depend a little on how many frames the backend takes at a time.
+// stamp counter). They do not depend on the machine, so more of them than instructions.json allows
+// is a regression. They do depend a little on how many frames the backend takes at a time.
 
 import { readFileSync } from "node:fs";
 import { assert, type StatsEvent, suite, sumQueues, tap } from "qemu-test-harness";

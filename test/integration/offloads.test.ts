@@ -1,5 +1,5 @@
-// Checksum and segmentation offloads with the Linux kernel on the other side of a tap: what the guest
-// leaves to the device comes out right, and what the kernel leaves to the guest as well.
+// Checksum and segmentation offloads with the Linux kernel on the other side of a tap: what the
+// guest leaves to the device comes out right, and what the kernel leaves to the guest as well.
 
 import { assert, suite, sumQueues, TAP_NAME, tap } from "qemu-test-harness";
 import { GUEST_IP, STATIC_ADDRESS } from "./support";

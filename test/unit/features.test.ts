@@ -68,7 +68,7 @@ test("every other bit up to 127 is declined, each with a reason, and changes not
 });
 
 // What a bit needs, the model checks at FEATURES_OK.
-test("of 200 random offers nothing is accepted that is not on offer, or lacks what it needs", (t) => {
+test("of 200 random offers nothing is taken that is not on offer or lacks what it needs", (t) => {
   const random = new Random(3);
   const names = Object.keys(FEATURE_BITS) as FeatureName[];
   for (let i = 0; i < 200; i++) {

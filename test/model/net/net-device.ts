@@ -22,7 +22,9 @@ export interface NetOptions {
   readonly moreFeatures: bigint;
   readonly rxSize: number;
   readonly txSize: number;
-  /** Entries of a control queue, which answers as control-responder.ts is told; 0: there is none. */
+  /**
+   * Entries of a control queue, which answers as control-responder.ts is told; 0: there is none.
+   */
   readonly controlSize: number;
   readonly mac: string;
   readonly mtu: number;

@@ -2,8 +2,8 @@
 // rings directly. Forwarding modes: rxonly counts what the guest sends, txonly floods it, io and
 // macswap send back what comes.
 //
-// testpmd polls on CPU 1 and QEMU is kept on CPU 0; on shared CPUs every rate would be noise. For the
-// same reason both go before the host's other work, where that is allowed (root).
+// testpmd polls on CPU 1 and QEMU is kept on CPU 0; on shared CPUs every rate would be noise. For
+// the same reason both go before the host's other work, where that is allowed (root).
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
