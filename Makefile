@@ -6,14 +6,15 @@ SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.
 TOOLS := $(wildcard tools/*.ts)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test format clean
+.PHONY: help image run test conformance format clean
 
 help:
-	@echo 'make image   build build/vireo.elf (and build/vireo.map)'
-	@echo 'make run     boot it under QEMU with user networking, no root needed; RUN="--help" for options'
-	@echo 'make test    build, check and test everything; TEST="--help" for options'
-	@echo 'make format  bring all sources into the form that the tests ask for'
-	@echo 'make clean   remove build/'
+	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
+	@echo 'make run          boot it under QEMU with user networking, no root needed; RUN="--help" for options'
+	@echo 'make test         build, check and test everything; TEST="--help" for options'
+	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
+	@echo 'make format       bring all sources into the form that the tests ask for'
+	@echo 'make clean        remove build/'
 
 image: build/vireo.elf
 
@@ -37,6 +38,10 @@ run: build/vireo.elf build/tools/run.mjs
 test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
+
+conformance: build/vireo.wasm build/tools/conformance.mjs
+	@tools/setup.sh build
+	@exec node build/tools/conformance.mjs
 
 format:
 	@tools/setup.sh test

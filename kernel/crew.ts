@@ -116,6 +116,11 @@ export function isDone(): bool {
   return true;
 }
 
+/** The device is being reset: what other CPUs found until now is over. */
+export function forgetFaults(): void {
+  for (let cpu: u32 = 1; cpu < lanes; cpu++) mail.takeBroken(cpu);
+}
+
 /** A fault that another CPU found in its queue pair, once; 0 for none. */
 export function takeFault(): u32 {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) {

@@ -43,6 +43,8 @@ export class Nic {
     setup.macHigh = load<u16>(device.link.mac, 4);
     crew.publishAddress(device.link.mac);
     if (this.own == null) crew.setLanes(this.chooseLanes());
+    else if (crew.lanes > device.pairsMax)
+      return device.fail("the device has fewer queue pairs now");
     for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) {
       const refused = this.setUpLane(cpu, setup);
       if (refused != null) return refused;
@@ -107,6 +109,7 @@ export class Nic {
       return;
     }
     this.control.abandon();
+    crew.forgetFaults();
     const problem =
       this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
     if (problem != null) {

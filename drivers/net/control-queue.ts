@@ -119,14 +119,20 @@ export class ControlQueue {
     this.deadline = deadlineIn(TIMEOUT_US);
   }
 
+  /** virtio 1.4 §2.7.8.3: what the device says it did not write means nothing. */
+  private readAnswer(used: u32): ControlState {
+    if (used == 0) return ControlState.Failed;
+    this.resultBytes = min(used - 1, this.resultMax);
+    const ack = machine.sharedRead8(this.into);
+    return ack == ACK_OK ? ControlState.Done : ControlState.Refused;
+  }
+
   /** Looks whether the device has answered; answers the state. */
   poll(now: u64): ControlState {
     if (this.state != ControlState.Pending) return this.state;
     this.done.clear();
     if (this.ring.take(this.done, 1) == 1) {
-      this.resultBytes = min(max<u32>(this.done.used(0), 1) - 1, this.resultMax);
-      const ack = machine.sharedRead8(this.into);
-      this.state = ack == ACK_OK ? ControlState.Done : ControlState.Refused;
+      this.state = this.readAnswer(this.done.used(0));
     } else if (this.ring.fault != RingFault.NONE || now > this.deadline) {
       this.state = ControlState.Failed;
     }

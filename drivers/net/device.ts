@@ -42,6 +42,8 @@ const LARGE_BYTES: u32 = 65589;
 /** Memory kept free for what is allocated after the pairs. */
 const RESERVE_BYTES: u32 = 256 << 10;
 
+const QUEUE_INDEX_MAX: u32 = 0xffff;
+
 /** How often a device without MSI-X is asked whether its configuration has changed. */
 const CONFIG_US: u64 = 10000;
 
@@ -195,7 +197,7 @@ export class NetDevice {
   }
 
   /** Marks the device as given up on. virtio 1.4 §3.1.1 */
-  private fail(problem: string): string {
+  fail(problem: string): string {
     this.transport.addStatus(status.FAILED);
     return problem;
   }
@@ -317,7 +319,9 @@ export class NetDevice {
   private enableControl(): string | null {
     if (!features.has(this.accepted, features.CTRL_VQ)) return null;
     const transport = this.transport;
-    const index = 2 * this.config.pairsMax;
+    const index: u32 = 2 * this.config.pairsMax;
+    // The register that selects a queue has 16 bits: the index of the most pairs does not fit in.
+    if (index > QUEUE_INDEX_MAX) return "the device's control queue is beyond all queue numbers";
     const sizeMax = ringSize(transport.queueSizeMax(index));
     let control = this.control;
     if (control == null) {

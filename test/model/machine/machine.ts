@@ -14,7 +14,7 @@ import { Clock, TSC_KHZ } from "./clock";
 import { Console } from "./console";
 import { IoApic } from "./io-apic";
 import { Ram } from "./ram";
-import { MAILBOX_WORDS, Vcpu } from "./vcpu";
+import { MAILBOX_WORDS, PAUSE_TICKS, Vcpu } from "./vcpu";
 
 export interface MachineOptions {
   readonly commandLine: string;
@@ -27,11 +27,16 @@ export interface MachineOptions {
   readonly tellsRoot: boolean;
 }
 
-/** What works on its own beside the vCPUs. `poll`: one turn; true if anything was done. */
+/** What works on its own beside the vCPUs: a device. */
 export interface Worker {
-  poll(): boolean;
-  /** Why it is wrong that the guest sleeps now, or undefined. */
-  needsGuest(): string | undefined;
+  /** One turn; true if anything was done. */
+  turn(): boolean;
+  /** A CPU's step is over: what had to follow in it must have followed. */
+  settle(cpu: Vcpu): void;
+  /** Why it is wrong that this CPU sleeps now, or undefined. */
+  needsGuest(cpu: Vcpu): string | undefined;
+  /** When it wants its next turn even if everybody sleeps, in ticks; Infinity for never. */
+  readonly deadline: number;
 }
 
 const MIB = 1 << 20;
@@ -44,6 +49,8 @@ const CONSOLE_IRQ = 4;
 const HOST_BRIDGE = { vendor: 0x8086, device: 0x29c0 };
 /** A guest that sleeps no longer than this polls, and so loses nothing. */
 const POLL_TICKS = 2 * TSC_KHZ;
+/** How long a pause gets at most when nobody else has anything to do. */
+const PAUSE_TICKS_MAX = 100_000;
 
 /** The module under test; VIREO_WASM names another one, such as one with a fault put in. */
 const MODULE = process.env.VIREO_WASM ?? "build/vireo.wasm";
@@ -187,32 +194,56 @@ export class Machine {
 
   /** One turn of everything that is awake. False when all slept and there was nothing to do. */
   step(): boolean {
+    const stepped = this.stepCpus();
+    const worked = this.ended === undefined && this.turnWorkers();
+    if (this.ended !== undefined) return false;
+    return stepped || worked || this.cpus.some((cpu) => !cpu.sleeps);
+  }
+
+  /** A step of each CPU that is awake and not in one already. True: one of them has more to do. */
+  private stepCpus(): boolean {
     let worked = false;
     for (const cpu of this.cpus) {
       if (this.ended !== undefined) return false;
-      if (cpu.sleeps) continue;
+      if (cpu.isInside || cpu.sleeps) continue;
       cpu.step();
+      for (const worker of this.workers) worker.settle(cpu);
       if (cpu.deadline > this.clock.now) this.checkSleep(cpu);
       else worked = true;
     }
-    if (this.ended !== undefined) return false;
-    for (const worker of this.workers) worked = worker.poll() || worked;
-    return worked || this.cpus.some((cpu) => !cpu.sleeps);
+    return worked;
+  }
+
+  private turnWorkers(): boolean {
+    return this.workers.map((worker) => worker.turn()).includes(true);
+  }
+
+  /**
+   * A CPU pauses in the midst of its step: it waits for a device or for another CPU, so those get
+   * their turn. When they have nothing to do either, its next pause is longer.
+   */
+  paused(cpu: Vcpu): void {
+    const stepped = this.stepCpus();
+    const worked = this.ended === undefined && this.turnWorkers();
+    if (this.ended !== undefined) throw this.ended;
+    const isIdle = !stepped && !worked;
+    cpu.pauseTicks = isIdle ? Math.min(2 * cpu.pauseTicks, PAUSE_TICKS_MAX) : PAUSE_TICKS;
   }
 
   /** A guest that sleeps while there is work and no interrupt will come has lost a wake-up. */
   private checkSleep(cpu: Vcpu): void {
     if (!cpu.sleeps || cpu.deadline < this.clock.now + POLL_TICKS) return;
     for (const worker of this.workers) {
-      const reason = worker.needsGuest();
-      if (reason !== undefined)
-        this.violations.add(`lost wake-up: the guest sleeps, but ${reason}`);
+      const reason = worker.needsGuest(cpu);
+      if (reason === undefined) continue;
+      this.violations.add(`lost wake-up: CPU ${cpu.index} sleeps, but ${reason}`);
     }
   }
 
   /** Lets time pass to the next deadline. False when nobody has one. */
   private passTime(limit: number): boolean {
-    const deadline = Math.min(...this.cpus.map((cpu) => cpu.deadline), limit);
+    const deadlines = [...this.cpus, ...this.workers].map(({ deadline }) => deadline);
+    const deadline = Math.min(...deadlines, limit);
     if (deadline === Infinity) return false;
     this.clock.now = Math.max(this.clock.now, deadline);
     return deadline < limit;

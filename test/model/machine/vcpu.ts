@@ -9,7 +9,7 @@ import type { Watcher } from "./watcher";
 
 /** Time that a call of the machine takes, in ticks, and that a pause takes. */
 const CALL_TICKS = 20;
-const PAUSE_TICKS = 2_000;
+export const PAUSE_TICKS = 2_000;
 /** A boot or a step with more calls than this does not end. */
 const CALLS_MAX = 20_000_000;
 const VECTORS = 256;
@@ -40,6 +40,10 @@ export class Vcpu {
   acquires = 0;
   releases = 0;
   fullBarriers = 0;
+  /** It is in the midst of a step, or of its boot. */
+  isInside = false;
+  /** How long the next pause of this step takes. */
+  pauseTicks = PAUSE_TICKS;
   private seen = 0;
   private callLimit = 0;
   private memoryLimit = Infinity;
@@ -99,6 +103,8 @@ export class Vcpu {
   /** Runs guest code; its end, wanted or not, is the machine's. */
   private enterGuest<Result>(work: () => Result): Result | undefined {
     this.callLimit = this.calls + CALLS_MAX;
+    this.pauseTicks = PAUSE_TICKS;
+    this.isInside = true;
     try {
       return work();
     } catch (error) {
@@ -107,7 +113,14 @@ export class Vcpu {
         this.machine.end(new GuestPanic(`wasm trap: ${error.stack ?? error.message}`));
       } else throw error;
       return undefined;
+    } finally {
+      this.isInside = false;
     }
+  }
+
+  private mailboxWord(word: number): number {
+    if (word >>> 0 < MAILBOX_WORDS) return word;
+    throw new GuestPanic(`CPU ${this.index}: mailbox word ${word >>> 0} of ${MAILBOX_WORDS}`);
   }
 
   private enter(ticks = CALL_TICKS): void {
@@ -215,9 +228,9 @@ export class Vcpu {
       memoryEnd: () => BigInt(machine.memoryEnd),
       cpuStart: (index: number, apicId: number, _block: bigint, arena: bigint, bytes: bigint) =>
         machine.startCpu(index, apicId, Number(arena), Number(bytes)) ? 1 : 0,
-      mailboxRead: (word: number) => machine.mailbox[word % MAILBOX_WORDS] ?? 0,
+      mailboxRead: (word: number) => machine.mailbox[this.mailboxWord(word)] ?? 0,
       mailboxWrite: (word: number, value: number) => {
-        machine.mailbox[word % MAILBOX_WORDS] = value;
+        machine.mailbox[this.mailboxWord(word)] = value;
       },
       wake: (apicId: number) => machine.interrupt(apicId, WAKE_VECTOR),
       interruptCount: (vector: number) => {
@@ -230,7 +243,10 @@ export class Vcpu {
       },
       tscKhz: () => machine.tscKhz,
       bootTsc: () => BigInt(machine.bootTsc),
-      pause: () => this.enter(PAUSE_TICKS),
+      pause: () => {
+        this.enter(this.pauseTicks);
+        machine.paused(this);
+      },
       acpiRoot: () => BigInt(machine.acpiRoot),
       commandLine: (pointer: number, capacity: number) => this.commandLine(pointer >>> 0, capacity),
       consoleWrite: (pointer: number, bytes: number) =>

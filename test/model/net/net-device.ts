@@ -1,113 +1,39 @@
-// A virtio network device that keeps to the specification: its options, its configuration, and its
+// A virtio network device that keeps to the specification: its queues, its configuration, and its
 // turns. What it receives from the network goes to the guest, what the guest sends is handed out.
 // Made by tests, mostly through guest.ts. virtio 1.4 §5.1
 //
 // It works in turns, between the guest's steps or wherever a test calls `turn`. Like a real one it
 // looks at a queue only when something told it to: a notification, or a frame from the network.
 
-import { ModelError } from "../errors";
+import { DriverError, ModelError } from "../errors";
 import type { Machine, Worker } from "../machine/machine";
-import { QueueAudit } from "../virtio/audit";
+import type { Vcpu } from "../machine/vcpu";
 import { type FeatureName, featureSet, has } from "../virtio/features";
-import { type Capability, VirtioPci } from "../virtio/pci-device";
+import { VirtioPci } from "../virtio/pci-device";
 import type { Queue } from "../virtio/queue";
-import type { Register } from "../virtio/registers";
-import { SplitRing } from "../virtio/split-ring";
+import { ControlQueue } from "./control-queue";
+import { ControlState } from "./control-state";
+import { Flows } from "./flows";
+import { Live, type LivePair } from "./live";
+import type { NetHeader } from "./net-header";
+import {
+  ANNOUNCE,
+  CONFIG_FIELDS,
+  initialConfig,
+  LINK_UP,
+  type NetOptions,
+  STATUS_FIELD,
+  USUAL,
+} from "./net-options";
 import { NetReceiver } from "./net-receiver";
 import { NetSender } from "./net-sender";
 
-export interface NetOptions {
-  /** What is offered, and bits that have no name here. */
-  readonly features: readonly FeatureName[];
-  readonly moreFeatures: bigint;
-  readonly rxSize: number;
-  readonly txSize: number;
-  /**
-   * Entries of a control queue, which answers as control-responder.ts is told; 0: there is none.
-   */
-  readonly controlSize: number;
-  readonly mac: string;
-  readonly mtu: number;
-  readonly linkUp: boolean;
-  readonly msixEntries: number;
-  readonly notifyMultiplier: number;
-  readonly deviceId: number;
-  readonly bdf: number;
-  readonly hasFirmware: boolean;
-  /** Bytes of device configuration that exist. */
-  readonly configBytes: number;
-  readonly resetReads: number;
-  readonly refusesFeatures: boolean;
-  readonly generationChanges: number;
-  /** Buffers that a turn handles before it publishes, and asks whether to interrupt. */
-  readonly batch: number;
-  /** Looks at its queues all the time and asks for no notification, as a polling switch does. */
-  readonly polls: boolean;
-  readonly capabilities: (usual: readonly Capability[]) => readonly Capability[];
-}
+export { MQ_FEATURES, type NetOptions, USUAL_FEATURES } from "./net-options";
 
-export const USUAL_FEATURES: readonly FeatureName[] = [
-  "mtu",
-  "mac",
-  "mrg_rxbuf",
-  "status",
-  "indirect_desc",
-  "event_idx",
-  "version_1",
-];
-
-const USUAL: NetOptions = {
-  features: USUAL_FEATURES,
-  moreFeatures: 0n,
-  rxSize: 256,
-  txSize: 256,
-  controlSize: 0,
-  mac: "52:54:00:12:34:56",
-  mtu: 1500,
-  linkUp: true,
-  msixEntries: 3,
-  notifyMultiplier: 4,
-  deviceId: 0x1041,
-  bdf: 2 << 3,
-  hasFirmware: true,
-  configBytes: 24,
-  resetReads: 0,
-  refusesFeatures: false,
-  generationChanges: 0,
-  batch: 32,
-  polls: false,
-  capabilities: (usual) => usual,
-};
-
-/**
- * 0 mac 6 | 6 status 2 | 8 max_virtqueue_pairs 2 | 10 mtu 2 | 12 speed 4 | 16 duplex 1.
- * virtio 1.4 §5.1.4
- */
-const CONFIG_FIELDS: readonly Register[] = [
-  ...[0, 1, 2, 3, 4, 5].map((i) => ({
-    name: `mac${i}`,
-    offset: i,
-    width: 1 as const,
-    writable: false,
-  })),
-  { name: "status", offset: 6, width: 2, writable: false },
-  { name: "max_virtqueue_pairs", offset: 8, width: 2, writable: false },
-  { name: "mtu", offset: 10, width: 2, writable: false },
-  { name: "speed", offset: 12, width: 4, writable: false },
-  { name: "duplex", offset: 16, width: 1, writable: false },
-];
-const STATUS_FIELD = 6;
-const MTU_FIELD = 10;
-const LINK_UP = 1;
+const MTU_DEFAULT = 1500;
+const LARGE: readonly FeatureName[] = ["guest_tso4", "guest_tso6", "guest_uso4", "guest_uso6"];
 
 export type Direction = "rx" | "tx";
-
-/** One direction while the device runs. */
-export interface Live {
-  readonly queue: Queue;
-  readonly ring: SplitRing;
-  readonly audit: QueueAudit;
-}
 
 export class NetDevice implements Worker {
   readonly options: NetOptions;
@@ -115,9 +41,17 @@ export class NetDevice implements Worker {
   readonly pci: VirtioPci;
   readonly receiver: NetReceiver;
   readonly sender: NetSender;
-  /** The rings between DRIVER_OK and the next reset. */
-  rx: Live | undefined;
-  tx: Live | undefined;
+  readonly control: ControlQueue;
+  readonly flows = new Flows();
+  /** What the control queue said since the last reset. */
+  state = new ControlState();
+  /** The queues that run, between DRIVER_OK and the next reset. */
+  pairs: LivePair[] = [];
+  controlLive: Live | undefined;
+  /** How many of the pairs are in use: 1 until the driver asked for more. */
+  active = 1;
+  /** Chooses the pair for a received frame, before everything else. */
+  steer: ((frame: Buffer) => number) | undefined;
   /** Directions that stand still: a host that is busy elsewhere. */
   readonly paused = { rx: false, tx: false };
   /** Set when the driver broke a rule of the rings: the device then does nothing more. */
@@ -128,50 +62,47 @@ export class NetDevice implements Worker {
     options: Partial<NetOptions> = {},
   ) {
     this.options = { ...USUAL, ...options };
-    this.config = this.initialConfig();
-    const { features, moreFeatures, rxSize, txSize, controlSize } = this.options;
-    const deviceClass = {
+    this.config = initialConfig(this.options);
+    const { features, moreFeatures, pairs } = this.options;
+    const offered = featureSet(features) | moreFeatures;
+    const count = 2 * pairs + (has(offered, "ctrl_vq") ? 1 : 0);
+    const queues = Array.from({ length: count }, (_, index) => this.queueRole(index, 2 * pairs));
+    const msixEntries = this.options.msixEntries ?? Math.max(3, count + 1);
+    const pciOptions = { ...this.options, name: "net", offered, queues, msixEntries };
+    this.pci = new VirtioPci(machine, pciOptions, {
       config: this.config,
       fields: CONFIG_FIELDS,
+      negotiated: () => this.nameQueues(),
+      needed: () => this.neededQueues(),
       start: () => this.start(),
       stop: () => this.stop(),
-    };
-    const pciOptions = {
-      ...this.options,
-      name: "net",
-      offered: featureSet(features) | moreFeatures,
-      queues: [
-        { name: "rx", size: rxSize },
-        { name: "tx", size: txSize },
-        ...(controlSize > 0 ? [{ name: "control", size: controlSize }] : []),
-      ],
-    };
-    this.pci = new VirtioPci(machine, pciOptions, deviceClass);
+    });
     this.receiver = new NetReceiver(this);
     this.sender = new NetSender(this);
-    this.pci.onNotify = (queue) => this.liveOf(queue)?.audit.notified();
+    this.control = new ControlQueue(this);
+    this.pci.onNotify = (queue) => this.liveAt(queue.index)?.audit.notified();
     machine.attach(this);
-  }
-
-  private initialConfig(): Buffer {
-    const { configBytes, linkUp, mac, mtu } = this.options;
-    const whole = Buffer.alloc(Math.max(configBytes, 24));
-    whole.write(mac.replaceAll(":", ""), 0, "hex");
-    whole.writeUInt16LE(linkUp ? LINK_UP : 0, STATUS_FIELD);
-    whole.writeUInt16LE(1, 8);
-    whole.writeUInt16LE(mtu, MTU_FIELD);
-    return whole.subarray(0, configBytes);
   }
 
   accepts(name: FeatureName): boolean {
     return has(this.pci.common.accepted, name);
   }
 
+  /** The MTU that counts for what the guest sends. */
+  get mtu(): number {
+    return this.accepts("mtu") ? this.options.mtu : MTU_DEFAULT;
+  }
+
+  /** Whether received frames may be longer than the MTU. */
+  get receivesLarge(): boolean {
+    return LARGE.some((name) => this.accepts(name));
+  }
+
   // ---- from the network and back ---------------------------------------------------------------
 
-  /** A frame comes from the network. It waits when the guest has no buffers. */
-  receive(frame: Uint8Array): void {
-    this.receiver.pending.push(frame);
+  /** A frame comes from the network, with this in its header. It waits when there are no buffers. */
+  receive(frame: Uint8Array, header: Partial<NetHeader> = {}): void {
+    this.receiver.pending.push({ frame, header });
   }
 
   /** Frames that the guest sent, unless `onTransmit` takes them. */
@@ -179,84 +110,187 @@ export class NetDevice implements Worker {
     return this.sender.frames;
   }
 
+  /** The pair that a received frame goes to; undefined when it is filtered out. */
+  pairFor(frame: Buffer): number | undefined {
+    const { filters, mac } = this.options;
+    if (filters && !this.state.passes(frame, mac, this.accepts("ctrl_vlan"))) return undefined;
+    const pair = this.steer?.(frame) ?? this.flows.steer(frame, this.active, this.state.rss);
+    if (!this.isPairEnabled(pair)) throw new ModelError(`a frame is led to pair ${pair}`);
+    return pair;
+  }
+
   setLink(up: boolean): void {
     this.config.writeUInt16LE(up ? LINK_UP : 0, STATUS_FIELD);
     this.pci.interruptConfig();
   }
 
-  // ---- its life --------------------------------------------------------------------------------
-
-  private start(): void {
-    const [rxQueue, txQueue] = this.pci.common.queues;
-    if (rxQueue === undefined || txQueue === undefined) return;
-    this.isBroken = false;
-    this.rx = this.open(rxQueue, true);
-    this.tx = this.open(txQueue, false);
-    this.receiver.start();
-    this.sender.start();
+  /** Asks the guest to tell the network where it is. virtio 1.4 §5.1.9.5.4 */
+  announce(): void {
+    const status = this.config.readUInt16LE(STATUS_FIELD);
+    this.config.writeUInt16LE(status | ANNOUNCE, STATUS_FIELD);
+    this.pci.interruptConfig();
   }
 
-  private open(queue: Queue, writable: boolean): Live {
-    const { machine } = this;
-    const eventIdx = this.accepts("event_idx");
-    const indirect = this.accepts("indirect_desc");
-    const ring = new SplitRing(machine.ram, queue, { eventIdx, indirect, writable });
-    const cpu = machine.cpus.find(
-      ({ arena }) => arena.base <= queue.desc && queue.desc < arena.base + arena.bytes,
-    );
-    const audit = new QueueAudit(machine, cpu ?? machine.bootCpu, queue, eventIdx);
-    return { queue, ring, audit };
+  // ---- queues ----------------------------------------------------------------------------------
+
+  /** Where the control queue is: behind the pairs that there are with MQ or RSS. §5.1.2 */
+  get controlIndex(): number {
+    return this.accepts("mq") || this.accepts("rss") ? 2 * this.options.pairs : 2;
   }
 
-  private stop(): void {
-    this.rx?.audit.close();
-    this.tx?.audit.close();
-    this.rx = undefined;
-    this.tx = undefined;
+  /** receiveq1 is "rx", transmitq1 "tx", receiveq2 "rx2", and so on. */
+  private queueRole(index: number, control: number): { name: string; size: number } {
+    const { controlSize, rxSize, txSize } = this.options;
+    if (index === control) return { name: "ctrl", size: controlSize };
+    const number = index < 2 ? "" : `${(index >> 1) + 1}`;
+    return index % 2 === 0
+      ? { name: `rx${number}`, size: rxSize }
+      : { name: `tx${number}`, size: txSize };
   }
 
-  /** A direction of the running device; throws when it does not run. */
-  live(direction: Direction): Live {
-    const live = this[direction];
-    if (live === undefined) throw new ModelError(`the device's ${direction} queue does not run`);
+  private nameQueues(): void {
+    const control = this.accepts("ctrl_vq") ? this.controlIndex : -1;
+    for (const queue of this.pci.common.queues) {
+      const { name, size } = this.queueRole(queue.index, control);
+      queue.become(name, size);
+    }
+  }
+
+  private neededQueues(): Queue[] {
+    const { queues } = this.pci.common;
+    const control = this.accepts("ctrl_vq") ? [this.controlIndex] : [];
+    return queues.filter(({ index }) => index < 2 || control.includes(index));
+  }
+
+  isPairEnabled(pair: number): boolean {
+    return this.pairs[pair] !== undefined;
+  }
+
+  /** The driver asks for so many pairs. §5.1.9.5.6.1, §5.1.9.5.7.1 */
+  activate(pairs: number, what: string): void {
+    const { pairs: most } = this.options;
+    if (pairs < 1 || pairs > most) {
+      throw new DriverError(`§5.1.9.5.6.1: ${what} of ${pairs}, with 1 to ${most}`);
+    }
+    if (!this.isPairEnabled(pairs - 1)) {
+      throw new DriverError(`§5.1.9.5.6.1: ${what} of ${pairs}: pair ${pairs} is not set up`);
+    }
+    this.receiver.collect(this.pairs.map(({ rx }) => rx));
+    this.active = pairs;
+  }
+
+  /** The queues of the first pair. */
+  get rx(): Live | undefined {
+    return this.pairs[0]?.rx;
+  }
+
+  get tx(): Live | undefined {
+    return this.pairs[0]?.tx;
+  }
+
+  /** A queue of the running device by its index. */
+  liveAt(index: number): Live | undefined {
+    if (index === this.controlLive?.queue.index) return this.controlLive;
+    return this.pairs[index >> 1]?.[index % 2 === 0 ? "rx" : "tx"];
+  }
+
+  /** A direction of a pair of the running device; throws when it does not run. */
+  live(direction: Direction, pair = 0): Live {
+    const live = this.pairs[pair]?.[direction];
+    if (live === undefined) throw new ModelError(`there is no running ${direction} queue ${pair}`);
     return live;
   }
 
-  private liveOf(queue: Queue): Live | undefined {
-    return queue.index === 0 ? this.rx : this.tx;
+  private get lives(): Live[] {
+    const control = this.controlLive === undefined ? [] : [this.controlLive];
+    return [...this.pairs.flatMap(({ rx, tx }) => [rx, tx]), ...control];
   }
 
-  /** Called by the machine between the guest's steps. */
-  poll(): boolean {
-    this.rx?.audit.settle();
-    this.tx?.audit.settle();
-    return this.turn();
+  // ---- its life --------------------------------------------------------------------------------
+
+  private start(): void {
+    const { queues } = this.pci.common;
+    this.isBroken = false;
+    this.active = 1;
+    this.state = new ControlState();
+    this.flows.forget();
+    const control = this.accepts("ctrl_vq") ? queues[this.controlIndex] : undefined;
+    const end = control?.index ?? queues.length;
+    for (let index = 0; index + 1 < end; index += 2) {
+      const [rx, tx] = [queues[index], queues[index + 1]];
+      if (rx?.enabled !== true || tx?.enabled !== true) break;
+      this.pairs.push({ rx: this.open(rx, "receive"), tx: this.open(tx, "transmit") });
+    }
+    if (control !== undefined) this.controlLive = this.open(control, "command");
+  }
+
+  private open(queue: Queue, use: "receive" | "transmit" | "command"): Live {
+    const eventIdx = this.accepts("event_idx");
+    const indirect = this.accepts("indirect_desc");
+    return new Live(this.machine, queue, { eventIdx, indirect, use });
+  }
+
+  private stop(): void {
+    for (const { audit } of this.lives) audit.close();
+    this.receiver.collect(this.pairs.map(({ rx }) => rx));
+    this.control.stop();
+    this.pairs = [];
+    this.controlLive = undefined;
+  }
+
+  settle(cpu: Vcpu): void {
+    for (const live of this.lives) if (live.cpu === cpu) live.audit.settle();
+  }
+
+  get deadline(): number {
+    return this.control.deadline;
   }
 
   /** One turn, also in the middle of a guest's step. True if anything was done. */
   turn(): boolean {
-    const { rx, tx } = this;
-    if (rx === undefined || tx === undefined || !this.pci.common.isLive || this.isBroken) {
-      return false;
-    }
+    if (this.pairs.length === 0 || !this.pci.common.isLive || this.isBroken) return false;
     const worked = this.machine.violations.guard(() => {
-      const sent = !this.paused.tx && this.sender.turn(tx.queue, tx.ring);
-      const received = !this.paused.rx && this.receiver.turn(rx.queue, rx.ring);
-      return sent || received;
+      const sent = !this.paused.tx && this.transmit();
+      const answered = this.controlLive !== undefined && this.control.turn(this.controlLive);
+      const received = !this.paused.rx && this.hand();
+      return sent || answered || received;
     });
     if (worked === undefined) this.isBroken = true;
     return worked ?? false;
   }
 
+  private transmit(): boolean {
+    let worked = false;
+    this.pairs.forEach(({ tx }, index) => {
+      if (index < this.active) worked = this.sender.turn(tx, index) || worked;
+      else if (tx.ring.available() > 0) {
+        const what = `a packet in transmit queue ${index + 1}, with ${this.active} in use`;
+        throw new DriverError(`§5.1.9.5.6.1: ${what}`);
+      }
+    });
+    return worked;
+  }
+
+  private hand(): boolean {
+    const queues = this.pairs.map(({ rx }) => rx);
+    this.receiver.distribute(queues);
+    let worked = false;
+    for (const rx of queues) worked = this.receiver.turn(rx) || worked;
+    return worked;
+  }
+
   /** Makes what was given back visible, and interrupts if the driver asked for it. */
-  publish(queue: Queue, ring: SplitRing): void {
+  publish({ queue, ring }: Live): void {
     ring.publish();
     if (ring.wantsInterrupt()) this.pci.interruptQueue(queue);
   }
 
-  needsGuest(): string | undefined {
-    if (this.rx === undefined || this.isBroken || !this.pci.common.isLive) return undefined;
-    const unread = this.rx.audit.unread(this.rx.ring.usedIdx);
-    return unread > 0 ? `${unread} received buffers are unread` : undefined;
+  needsGuest(cpu: Vcpu): string | undefined {
+    if (this.isBroken || !this.pci.common.isLive) return undefined;
+    for (const { rx } of this.pairs) {
+      const unread = rx.cpu === cpu ? rx.audit.unread(rx.ring.usedIdx) : 0;
+      if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
+    }
+    return undefined;
   }
 }

@@ -1,21 +1,28 @@
-// The receive side of the network device: frames that wait for buffers, and how they are put into
-// them, merged where that was agreed upon. Owned by NetDevice. virtio 1.4 §5.1.9.3, §5.1.9.4
+// The receive side of the network device: frames that wait for buffers, to which queue they go, and
+// how they are put into buffers, merged where that was agreed upon. Owned by NetDevice. virtio 1.4
+// §5.1.9.3, §5.1.9.4
 
 import { DriverError } from "../errors";
 import type { Chain } from "../virtio/chain";
-import type { Queue } from "../virtio/queue";
 import type { SplitRing } from "../virtio/split-ring";
+import type { Live } from "./live";
 import type { NetDevice } from "./net-device";
+import { HEADER_BYTES, type NetHeader, PLAIN, writeHeader } from "./net-header";
 
-export const HEADER_BYTES = 12;
-const NUM_BUFFERS = 10;
 const ETHERNET_BYTES = 14;
-/** §5.1.9.3.1: without MRG_RXBUF and offloads. */
+/** §5.1.9.3.1: without MRG_RXBUF; and with large receives. */
 const BUFFER_BYTES_MIN = 1526;
+const LARGE_BUFFER_BYTES_MIN = 65_601;
+
+/** A frame from the network, and what is to stand before it. */
+export interface Arrival {
+  readonly frame: Uint8Array;
+  readonly header: Partial<NetHeader>;
+}
 
 export class NetReceiver {
-  /** Frames that the guest has not got yet. */
-  readonly pending: Uint8Array[] = [];
+  /** Frames that have not come to a queue yet. */
+  readonly pending: Arrival[] = [];
   /** Frames that fit into no buffer, as a device drops them. */
   dropped = 0;
   /** Frames and buffers that went to the guest. */
@@ -25,47 +32,56 @@ export class NetReceiver {
   tamper: ((header: Buffer) => void) | undefined;
   /** Bytes that go into each buffer at most: a device may merge more than it has to. */
   spread = Infinity;
-  /** The ring was empty: nothing is done before a notification comes. */
-  private starved = false;
 
   constructor(private readonly device: NetDevice) {}
 
-  start(): void {
-    this.starved = false;
+  /** Takes back what waits at the queues: they are about to go, or to be others. */
+  collect(queues: readonly Live[]): void {
+    for (const { waiting } of [...queues].reverse()) this.pending.unshift(...waiting.splice(0));
+  }
+
+  /** Leads each pending frame to a queue. */
+  distribute(queues: readonly Live[]): void {
+    for (const arrival of this.pending.splice(0)) {
+      const pair = this.device.pairFor(Buffer.from(arrival.frame));
+      if (pair !== undefined) queues[pair]?.waiting.push(arrival);
+    }
   }
 
   /** Hands over what it can. True if it did. */
-  turn(queue: Queue, ring: SplitRing): boolean {
+  turn(live: Live): boolean {
     const { batch, polls } = this.device.options;
-    if (queue.kicked || polls) this.starved = false;
+    const { queue, ring, waiting } = live;
+    if (queue.kicked || polls) live.starved = false;
     queue.kicked = false;
-    if (this.pending.length === 0 || this.starved) return false;
+    if (waiting.length === 0 || live.starved) return false;
     ring.disableNotifications();
     let done = 0;
-    while (done < batch && this.pending.length > 0 && this.deliverNext(ring)) done++;
-    if (this.pending.length > 0 && done < batch && !polls) this.starve(ring);
-    if (done > 0) this.device.publish(queue, ring);
+    while (done < batch && waiting.length > 0 && this.deliverNext(live)) done++;
+    if (waiting.length > 0 && done < batch && !polls) this.starve(live);
+    if (done > 0) this.device.publish(live);
     return done > 0;
   }
 
   /** Waits for a notification, unless buffers have come in the meantime. */
-  private starve(ring: SplitRing): void {
-    const before = ring.availIdx;
-    ring.enableNotifications();
-    this.starved = ring.availIdx === before;
+  private starve(live: Live): void {
+    const before = live.ring.availIdx;
+    live.ring.enableNotifications();
+    live.starved = live.ring.availIdx === before;
   }
 
-  private deliverNext(ring: SplitRing): boolean {
-    const [frame] = this.pending;
-    if (frame === undefined || !this.deliver(ring, frame)) return false;
-    this.pending.shift();
+  private deliverNext(live: Live): boolean {
+    const [arrival] = live.waiting;
+    if (arrival === undefined || !this.deliver(live, arrival)) return false;
+    live.waiting.shift();
     return true;
   }
 
   /** Puts one frame into buffers; false when there are too few. */
-  private deliver(ring: SplitRing, frame: Uint8Array): boolean {
+  private deliver(live: Live, arrival: Arrival): boolean {
+    const { ring } = live;
     const mergeable = this.device.accepts("mrg_rxbuf");
-    const needed = HEADER_BYTES + frame.length;
+    const needed = HEADER_BYTES + arrival.frame.length;
     const chains: Chain[] = [];
     let room = 0;
     for (let left = ring.available(); room < needed; left--) {
@@ -82,16 +98,17 @@ export class NetReceiver {
     if (room < needed) {
       ring.untake(chains);
       this.dropped++;
+      live.drops++;
       return true;
     }
-    this.fill(ring, chains, frame);
+    this.fill(ring, chains, arrival);
+    live.count(arrival.frame.length);
     return true;
   }
 
-  private fill(ring: SplitRing, chains: readonly Chain[], frame: Uint8Array): void {
+  private fill(ring: SplitRing, chains: readonly Chain[], { frame, header }: Arrival): void {
     const content = Buffer.allocUnsafe(HEADER_BYTES + frame.length);
-    content.fill(0, 0, HEADER_BYTES);
-    content.writeUInt16LE(chains.length, NUM_BUFFERS);
+    writeHeader(content, { ...PLAIN, numBuffers: chains.length, ...header });
     this.tamper?.(content);
     content.set(frame, HEADER_BYTES);
     let at = 0;
@@ -109,9 +126,13 @@ export class NetReceiver {
     const mtu = device.accepts("mtu") ? device.options.mtu : 0;
     const least = mergeable
       ? HEADER_BYTES
-      : Math.max(BUFFER_BYTES_MIN, HEADER_BYTES + ETHERNET_BYTES + mtu);
+      : Math.max(device.receivesLarge ? LARGE_BUFFER_BYTES_MIN : BUFFER_BYTES_MIN, frameRoom(mtu));
     if (chain.bytes < least) {
       throw new DriverError(`§5.1.9.3.1: a receive buffer of ${chain.bytes} bytes, not ${least}`);
     }
   }
+}
+
+function frameRoom(mtu: number): number {
+  return HEADER_BYTES + ETHERNET_BYTES + mtu;
 }

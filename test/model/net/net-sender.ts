@@ -1,76 +1,62 @@
-// The transmit side of the network device: takes what the guest sends, checks header and length,
-// and hands the frames out. Owned by NetDevice. virtio 1.4 §5.1.9.2
+// The transmit side of the network device: takes what the guest sends, has it checked, does what was
+// left to the device, and hands the frames out. Owned by NetDevice. virtio 1.4 §5.1.9.2
 
-import { DriverError } from "../errors";
 import type { Chain } from "../virtio/chain";
-import type { Queue } from "../virtio/queue";
-import type { SplitRing } from "../virtio/split-ring";
+import type { Live } from "./live";
 import type { NetDevice } from "./net-device";
-import { HEADER_BYTES } from "./net-receiver";
-
-const FLAGS = 0;
-const GSO_TYPE = 1;
-const NUM_BUFFERS = 10;
-const ETHERNET_BYTES = 14;
-const MTU_DEFAULT = 1500;
+import { HEADER_BYTES, type NetHeader, PLAIN, parseHeader } from "./net-header";
+import { finish } from "./offload-work";
+import { checkTransmitted } from "./tx-check";
 
 export class NetSender {
   readonly frames: Buffer[] = [];
-  /** Takes the frames instead of `frames`. */
-  onTransmit: ((frame: Buffer) => void) | undefined;
-  /** How many descriptors of the ring, and pieces, the last frame took. */
+  /** Takes the frames as they go out on the wire, and the pair they came from. */
+  onTransmit: ((frame: Buffer, pair: number) => void) | undefined;
+  /** Sees each frame as the driver handed it over, and its header. */
+  onHandedOver: ((header: NetHeader, frame: Buffer) => void) | undefined;
+  /** How many descriptors of the ring, and pieces, the last frame took; and its header. */
   lastDescriptors = 0;
   lastSegments = 0;
-  /** A turn ended with its batch: there may be more. */
-  private awake = false;
+  lastHeader: NetHeader = PLAIN;
 
   constructor(private readonly device: NetDevice) {}
 
-  start(): void {
-    this.awake = false;
-  }
-
   /** Takes a batch. True if there was anything. */
-  turn(queue: Queue, ring: SplitRing): boolean {
+  turn(live: Live, pair: number): boolean {
     const { batch, polls } = this.device.options;
-    if (!queue.kicked && !this.awake && !polls) return false;
+    const { queue, ring } = live;
+    if (!queue.kicked && !live.awake && !polls) return false;
     queue.kicked = false;
     ring.disableNotifications();
     let done = 0;
     while (done < batch && ring.available() > 0) {
-      this.send(ring, ring.take());
+      this.send(live, ring.take(), pair);
       done++;
     }
-    this.awake = ring.available() > 0;
-    if (!this.awake && !polls) {
+    live.awake = ring.available() > 0;
+    if (!live.awake && !polls) {
       ring.enableNotifications();
-      this.awake = ring.available() > 0;
+      live.awake = ring.available() > 0;
     }
-    if (done > 0) this.device.publish(queue, ring);
+    if (done > 0) this.device.publish(live);
     return done > 0;
   }
 
-  private send(ring: SplitRing, chain: Chain): void {
+  private send(live: Live, chain: Chain, pair: number): void {
     const content = chain.read();
-    this.check(content);
+    const header = parseHeader(content);
+    const frame = content.subarray(HEADER_BYTES);
+    checkTransmitted(header, frame, this.device);
     this.lastDescriptors = chain.descriptors.length;
     this.lastSegments = chain.segments.length;
-    const frame = content.subarray(HEADER_BYTES);
-    if (this.onTransmit === undefined) this.frames.push(frame);
-    else this.onTransmit(frame);
-    ring.give(chain, 0);
-  }
-
-  private check(content: Buffer): void {
-    const { device } = this;
-    const mtu = device.accepts("mtu") ? device.options.mtu : MTU_DEFAULT;
-    const bytes = content.length - HEADER_BYTES;
-    if (bytes < ETHERNET_BYTES || bytes > mtu + ETHERNET_BYTES) {
-      throw new DriverError(`§5.1.4.2: a frame of ${bytes} bytes is sent, with an MTU of ${mtu}`);
+    this.lastHeader = header;
+    this.onHandedOver?.(header, frame);
+    if (this.device.active > 1) this.device.flows.sent(frame, pair);
+    for (const piece of finish(header, frame)) {
+      if (this.onTransmit === undefined) this.frames.push(piece);
+      else this.onTransmit(piece, pair);
     }
-    const offloads = [content[FLAGS], content[GSO_TYPE], content.readUInt16LE(NUM_BUFFERS)];
-    if (offloads.some((value) => value !== 0)) {
-      throw new DriverError(`§5.1.9.2.1: flags, gso_type, num_buffers are ${offloads}, not 0`);
-    }
+    live.count(frame.length);
+    live.ring.give(chain, 0);
   }
 }

@@ -2,7 +2,9 @@
 // asked, keeps the frames that the guest sends, and builds frames to it. Made by guest.ts.
 
 import {
+  ARP_REPLY,
   ARP_REQUEST,
+  type Arp,
   BOOT_REPLY,
   BROADCAST_MAC,
   buildArp,
@@ -16,7 +18,9 @@ import {
   ICMP_ECHO_REQUEST,
   icmpEchoFrame,
   ipv4Bytes,
+  parseArp,
   parseDhcp,
+  parseEthernet,
   parseUdpFrame,
   TYPE_ARP,
   udpFrame,
@@ -89,13 +93,43 @@ export class Peer {
     return buildEthernet({ ...addresses, type: TYPE_ARP, payload });
   }
 
+  /** The answer to the guest's question for our address. */
+  arpReply(): Buffer {
+    const payload = buildArp({
+      operation: ARP_REPLY,
+      senderMac: PEER.mac,
+      senderIp: PEER.ip,
+      targetMac: this.device.options.mac,
+      targetIp: GUEST_IP,
+    });
+    const addresses = { destination: this.device.options.mac, source: PEER.mac };
+    return buildEthernet({ ...addresses, type: TYPE_ARP, payload });
+  }
+
+  /** Whether the guest has asked who has `ip`. */
+  arpAsked(ip: string): boolean {
+    return this.arps().some(({ operation, targetIp }) => {
+      return operation === ARP_REQUEST && targetIp === ip;
+    });
+  }
+
+  /** How often the guest has announced its address. RFC 5227 */
+  announcements(): number {
+    return this.arps().filter(({ senderIp, targetIp }) => senderIp === targetIp).length;
+  }
+
+  private arps(): Arp[] {
+    const frames = this.frames.map((frame) => parseEthernet(frame));
+    return frames.filter(({ type }) => type === TYPE_ARP).map(({ payload }) => parseArp(payload));
+  }
+
   ping(sequence: number, payload: Uint8Array): Buffer {
     const fields = { type: ICMP_ECHO_REQUEST, code: 0, id: 7, sequence, payload };
     return icmpEchoFrame(this.route, fields);
   }
 
-  /** A datagram that the guest sends back. */
-  echoRequest(payload: Uint8Array, destinationPort = ECHO_PORT): Buffer {
-    return udpFrame(this.route, { sourcePort: PEER_PORT, destinationPort, payload });
+  /** A datagram that the guest sends back. Another source port is another flow. */
+  echoRequest(payload: Uint8Array, destinationPort = ECHO_PORT, sourcePort = PEER_PORT): Buffer {
+    return udpFrame(this.route, { sourcePort, destinationPort, payload });
   }
 }

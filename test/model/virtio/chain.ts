@@ -7,10 +7,14 @@ import type { Arena, Ram } from "../machine/ram";
 export interface Segment {
   readonly address: number;
   readonly bytes: number;
+  /** The device writes it; else it reads it. */
+  readonly writable: boolean;
 }
 
 export class Chain {
+  /** Of all pieces, and of those that the device may write. */
   readonly bytes: number;
+  readonly writableBytes: number;
 
   constructor(
     private readonly ram: Ram,
@@ -20,14 +24,16 @@ export class Chain {
     readonly descriptors: readonly number[],
     readonly segments: readonly Segment[],
   ) {
-    this.bytes = segments.reduce((sum, { bytes }) => sum + bytes, 0);
+    this.bytes = sumBytes(segments);
+    this.writableBytes = sumBytes(segments.filter(({ writable }) => writable));
   }
 
-  /** The whole content. */
+  /** The content of what the device may read. */
   read(): Buffer {
-    const content = Buffer.allocUnsafe(this.bytes);
+    const content = Buffer.allocUnsafe(this.bytes - this.writableBytes);
     let at = 0;
     for (const segment of this.segments) {
+      if (segment.writable) continue;
       const arena = this.arenaOf(segment);
       const start = segment.address - arena.base;
       content.set(arena.array.subarray(start, start + segment.bytes), at);
@@ -40,6 +46,7 @@ export class Chain {
   write(content: Uint8Array): number {
     let at = 0;
     for (const segment of this.segments) {
+      if (!segment.writable) continue;
       if (at === content.length) break;
       const piece = content.subarray(at, at + segment.bytes);
       const arena = this.arenaOf(segment);
@@ -53,4 +60,8 @@ export class Chain {
     if (bytes === 0) throw new DriverError(`a descriptor of 0 bytes in buffer ${this.head}`);
     return this.ram.find(address, bytes, `buffer ${this.head}`);
   }
+}
+
+function sumBytes(segments: readonly Segment[]): number {
+  return segments.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -33,6 +33,10 @@ export interface CommonOptions {
 export interface Owner {
   readonly ram: Ram;
   readonly vectors: number;
+  /** The features are agreed upon; what the queues are for is known now. */
+  negotiated(): void;
+  /** Queues that must be enabled before DRIVER_OK. */
+  needed(): readonly Queue[];
   start(): void;
   stop(): void;
 }
@@ -195,8 +199,10 @@ export class CommonConfig {
         throw new DriverError(`§3.1.1: status bit ${bit} set while the status is ${this.status}`);
       }
     });
-    if ((added & STATUS.driverOk) !== 0 && this.queues.some(({ enabled }) => !enabled)) {
-      throw new DriverError("§3.1.1: DRIVER_OK before every queue is enabled");
+    if ((added & STATUS.driverOk) === 0) return;
+    const missing = this.owner.needed().find(({ enabled }) => !enabled);
+    if (missing !== undefined) {
+      throw new DriverError(`§3.1.1: DRIVER_OK before ${missing.name} is enabled`);
     }
   }
 
@@ -208,6 +214,7 @@ export class CommonConfig {
     }
     if (wrong !== undefined) throw new DriverError(wrong);
     if (legacy) throw new DriverError("§6.1: VERSION_1 is not accepted");
+    this.owner.negotiated();
   }
 
   private readGeneration(): number {

@@ -32,11 +32,19 @@ export const FEATURE_BITS = {
   order_platform: 36,
   notification_data: 38,
   ring_reset: 40,
+  device_stats: 50,
+  hash_tunnel: 51,
+  vq_notf_coal: 52,
+  notf_coal: 53,
   guest_uso4: 54,
   guest_uso6: 55,
   host_uso: 56,
+  hash_report: 57,
   guest_hdrlen: 59,
   rss: 60,
+  rsc_ext: 61,
+  speed_duplex: 63,
+  rss_context: 64,
 } as const;
 
 export type FeatureName = keyof typeof FEATURE_BITS;
@@ -59,6 +67,14 @@ const NEEDS: readonly (readonly [FeatureName, readonly FeatureName[]])[] = [
   ["mq", ["ctrl_vq"]],
   ["ctrl_mac_addr", ["ctrl_vq"]],
   ["rss", ["ctrl_vq"]],
+  ["device_stats", ["ctrl_vq"]],
+  ["hash_tunnel", ["ctrl_vq"]],
+  ["hash_tunnel", ["rss", "hash_report"]],
+  ["vq_notf_coal", ["ctrl_vq"]],
+  ["notf_coal", ["ctrl_vq"]],
+  ["rsc_ext", ["host_tso4", "host_tso6"]],
+  ["rss_context", ["ctrl_vq"]],
+  ["rss_context", ["rss"]],
 ];
 
 export function bit(name: FeatureName): bigint {

@@ -53,6 +53,8 @@ export interface PciOptions extends CommonOptions {
 export interface DeviceClass {
   readonly config: Buffer;
   readonly fields: readonly Register[];
+  negotiated(): void;
+  needed(): readonly Queue[];
   start(): void;
   stop(): void;
 }
@@ -76,6 +78,8 @@ export class VirtioPci {
     this.common = new CommonConfig(options, {
       ram,
       vectors: msixEntries,
+      negotiated: () => deviceClass.negotiated(),
+      needed: () => deviceClass.needed(),
       start: () => deviceClass.start(),
       stop: () => deviceClass.stop(),
     });
@@ -202,6 +206,7 @@ export class VirtioPci {
   }
 
   interruptQueue(queue: Queue): void {
+    queue.interrupts++;
     if (queue.vector !== NO_VECTOR) this.msix?.send(queue.vector);
     else this.isr |= ISR_QUEUE;
   }

@@ -10,16 +10,24 @@ export class Queue {
   desc = 0;
   driver = 0;
   device = 0;
-  /** Notifications that came, since the device was made. */
+  /** Notifications that came and interrupts that were sent, since the device was made. */
   kicks = 0;
+  interrupts = 0;
   /** A notification came that the device has not acted on yet. */
   kicked = false;
 
   constructor(
     readonly index: number,
-    readonly name: string,
-    readonly sizeMax: number,
+    public name: string,
+    public sizeMax: number,
   ) {
+    this.size = sizeMax;
+  }
+
+  /** What it is for can depend on the features agreed upon. virtio 1.4 §5.1.2 */
+  become(name: string, sizeMax: number): void {
+    this.name = name;
+    this.sizeMax = sizeMax;
     this.size = sizeMax;
   }
 

@@ -21,8 +21,8 @@ const NO_INTERRUPT = 1;
 export interface RingOptions {
   readonly eventIdx: boolean;
   readonly indirect: boolean;
-  /** All buffers are for the device to write (receive), or none is (transmit). */
-  readonly writable: boolean;
+  /** Who writes: the device (receive), the driver (transmit), or first one, then the other. */
+  readonly use: "receive" | "transmit" | "command";
 }
 
 /** Whether moving an index from `old` to `current` passes `event`. virtio 1.4 §2.7.7.2, §2.7.10 */
@@ -117,11 +117,19 @@ export class SplitRing {
       const flags = view.getUint16(at + 12, true);
       if ((flags & F_INDIRECT) !== 0) {
         if (ids.length > 1) throw this.wrong(head, "an indirect table within a chain");
-        return new Chain(this.ram, head, ids, this.followTable(head, view, at, flags));
+        return this.chain(head, ids, this.followTable(head, view, at, flags));
       }
       segments.push(this.segment(head, view, at, flags));
       more = (flags & F_NEXT) !== 0;
       id = view.getUint16(at + 14, true);
+    }
+    return this.chain(head, ids, segments);
+  }
+
+  private chain(head: number, ids: readonly number[], segments: readonly Segment[]): Chain {
+    const first = segments.findIndex(({ writable }) => writable);
+    if (first >= 0 && segments.slice(first).some(({ writable }) => !writable)) {
+      throw this.wrong(head, "§2.7.4.2: a readable piece behind a writable one");
     }
     return new Chain(this.ram, head, ids, segments);
   }
@@ -154,11 +162,13 @@ export class SplitRing {
 
   private segment(head: number, view: DataView, at: number, flags: number): Segment {
     if ((flags & ~(F_NEXT | F_WRITE)) !== 0) throw this.wrong(head, `flags ${flags}`);
-    if (((flags & F_WRITE) !== 0) !== this.options.writable) {
-      throw this.wrong(head, this.options.writable ? "not writable" : "writable");
+    const writable = (flags & F_WRITE) !== 0;
+    const { use } = this.options;
+    if (use !== "command" && writable !== (use === "receive")) {
+      throw this.wrong(head, writable ? "writable" : "not writable");
     }
     const bytes = view.getUint32(at + 8, true);
-    return { address: Number(view.getBigUint64(at, true)), bytes };
+    return { address: Number(view.getBigUint64(at, true)), bytes, writable };
   }
 
   // ---- giving back -----------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+// The catalogue of clauses and its links (tools/conformance-catalogue.ts): what must not go unseen.
+
+import { assert, suite } from "qemu-test-harness";
+import {
+  findSections,
+  findTests,
+  makeEntries,
+  parseClauses,
+  parseLinks,
+} from "../../tools/conformance-catalogue";
+
+const test = suite("conformance");
+
+const clause = (id: string, section = "2.7.1 Driver Requirements: Virtqueues") =>
+  JSON.stringify({ id, section, level: "MUST", feature: null, requirement: "Something." });
+const file = (...lines: string[]) => ({ path: "some.jsonl", text: `${lines.join("\n")}\n` });
+const NAMES = ["ring › 1 entry works", "ring › 2 entries work", "net › it works"];
+
+function problemsOf(links: string, names = NAMES): string[] {
+  const problems: string[] = [];
+  const clauses = parseClauses([file(clause("a"), clause("b"))], problems);
+  findTests(parseLinks(file(links), clauses, problems), names, problems);
+  return problems;
+}
+
+for (const [what, line, message] of [
+  ["that is cut", clause("c").slice(0, 40), /some.jsonl:2: /],
+  ["without a level", '{"id":"c","section":"1","requirement":"x"}', /without level/],
+  ["that is no object", "17", /no object/],
+  ["with an id that is there already", clause("a"), /a is there already/],
+] as const) {
+  test(`a line of the catalogue ${what} is a problem with its place`, () => {
+    const problems: string[] = [];
+    parseClauses([file(clause("a"), line)], problems);
+    assert.is(problems.length, 1);
+    assert.match(problems[0] ?? "", message);
+  });
+}
+
+for (const [what, link, message] of [
+  ["to an unknown clause", '{"id":"z","tests":["net › it works"]}', /there is no clause z/],
+  ["to a test that is not there", '{"id":"a","tests":["net › it breaks"]}', /no test 'net › it br/],
+  ["whose pattern fits no test", '{"id":"a","tests":["ring › 3*"]}', /no test 'ring › 3\*'/],
+  ["with neither tests nor a reason", '{"id":"a","tests":[]}', /needs tests, or a reason/],
+  ["with tests and a reason", '{"id":"a","tests":["x"],"excused":"y"}', /needs tests, or a reason/],
+  ["that is damaged", '{"id":"a"', /some.jsonl:1: /],
+] as const) {
+  test(`a link ${what} is a problem`, () => {
+    const problems = problemsOf(link);
+    assert.is(problems.length, 1, problems.join());
+    assert.match(problems[0] ?? "", message);
+  });
+}
+
+for (const [pattern, found] of [
+  ["ring › *", 2],
+  ["ring › * work", 1],
+  ["*works", 2],
+  ["ring*entr*work*", 2],
+  ["ring › 1 entry works", 1],
+] as const) {
+  test(`'${pattern}' stands for ${found} tests`, () => {
+    const links = [{ id: "a", tests: [pattern], excused: undefined }];
+    assert.is(findTests(links, NAMES, []).get("a")?.length, found);
+  });
+}
+
+test("a clause without a link is open, and no problem", () => {
+  assert.equal(problemsOf('{"id":"a","tests":["net › it works"]}'), []);
+  const clauses = parseClauses([file(clause("a"))], []);
+  const none = { links: [], tests: new Map(), sections: new Map(), outcomes: new Map() };
+  assert.is(makeEntries(clauses, none)[0]?.result, "open");
+});
+
+test("code is found by the section of the clause, and by the one above its requirements", () => {
+  const text = "// virtio 1.4 §2.7\nx = 1; // §2.7.1\n/** §2.7.1.1 */\nconst no = '§2.7.1';\n";
+  const sections = findSections([{ path: "ring.ts", text }]);
+  const clauses = parseClauses([file(clause("a"), clause("b", "2.7.1 Virtqueues"))], []);
+  const none = { links: [], tests: new Map(), outcomes: new Map() };
+  const [own, text1] = makeEntries(clauses, { ...none, sections });
+  assert.equal(own?.code, ["ring.ts:2", "ring.ts:1"]);
+  assert.equal(text1?.code, ["ring.ts:2"]);
+});
+
+for (const [outcomes, result] of [
+  [["passed", "passed"], "passed"],
+  [["passed", "failed"], "failed"],
+  [["passed", "skipped"], "skipped"],
+  [["passed"], "not run"],
+] as const) {
+  test(`tests that ${outcomes.join(" and ")} make a clause '${result}'`, () => {
+    const clauses = parseClauses([file(clause("a"))], []);
+    const links = [{ id: "a", tests: ["ring › *"], excused: undefined }];
+    const ended = new Map(outcomes.map((outcome, i) => [NAMES[i] ?? "", outcome] as const));
+    const tests = findTests(links, NAMES, []);
+    const evidence = { links, tests, sections: new Map(), outcomes: ended };
+    assert.is(makeEntries(clauses, evidence)[0]?.result, result);
+  });
+}
+
+test.run();
