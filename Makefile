@@ -6,12 +6,13 @@ SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.
 TOOLS := $(wildcard tools/*.ts)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test conformance format clean
+.PHONY: help image run test rates conformance format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
 	@echo 'make run          boot it under QEMU with user networking, no root needed; RUN="--help" for options'
 	@echo 'make test         build, check and test everything; TEST="--help" for options'
+	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make format       bring all sources into the form that the tests ask for'
 	@echo 'make clean        remove build/'
@@ -38,6 +39,10 @@ run: build/vireo.elf build/tools/run.mjs
 test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
+
+rates: build/vireo.elf
+	@tools/setup.sh test
+	@exec node test/harness/bin/qemu-test-harness.mjs run test/bench
 
 conformance: build/vireo.wasm build/tools/conformance.mjs
 	@tools/setup.sh build

@@ -1,18 +1,18 @@
 // Rates with DPDK behind vhost-user, by DPDK's own counters: 60-byte frames, one queue pair,
 // polling. The rates are what the project demands of the guest; only the run (CPUs, bursts,
-// buffers) may be tuned here.
+// buffers) may be tuned here. `make rates` runs this, on a machine that has nothing else to do;
+// `make test` does not, for a rate depends on the neighbours.
 
 import { cpus } from "node:os";
 import {
   assert,
   type PortStats,
-  type StatsEvent,
   suite,
   sumQueues,
   type TestContext,
   vhostUser,
 } from "qemu-test-harness";
-import { STATIC_ADDRESS } from "./support";
+import { STATIC_ADDRESS } from "../integration/support";
 
 const TRANSMIT_PPS = 15_000_000;
 const RECEIVE_PPS = 12_000_000;
@@ -20,10 +20,9 @@ const RECEIVE_PPS = 12_000_000;
 const SAMPLES = 3;
 /** Rounds of samples before a rate counts as too low: the machine may be busy with other things. */
 const ROUNDS = 8;
-const COUNT = 2_000_000;
 const SOURCE = `app=source mode=poll ${STATIC_ADDRESS} dst=02:00:00:00:00:01 dstip=192.0.2.1`;
 
-const test = suite("throughput", { timeoutMs: 90_000 });
+const test = suite("rates", { timeoutMs: 90_000 });
 
 /** The middle of the seconds' rates: a single second may be cut by the host's other work. */
 function median(samples: readonly PortStats[], field: "rxPps" | "txPps"): number {
@@ -84,19 +83,6 @@ test("sink: the guest takes at least 12 million frames a second", async (t) => {
   t.log(`by the guest's own count: ${(guestRate / 1e6).toFixed(1)} Mpps`);
   await vm.stop();
   assert.ok(rate >= RECEIVE_PPS, `${(rate / 1e6).toFixed(2)} Mpps, not 12`);
-});
-
-test("source with a count: backend and guest have counted the same", async (t) => {
-  const net = vhostUser({ mode: "rxonly" });
-  const vm = await t.vm({ append: `${SOURCE} count=${COUNT}`, nics: [{ backend: net }] });
-  const { events } = await vm.finished({ timeoutMs: 30_000 });
-  const stats = events.filter(({ event }) => event === "stats").at(-1);
-  const sent = sumQueues(stats as unknown as StatsEvent, "tx", "packets");
-  // Beside the asked-for frames the guest announces its address by ARP.
-  const announced = sent - COUNT;
-  assert.ok(announced >= 0 && announced <= 3, `${sent} frames for a count of ${COUNT}`);
-  const seen = await net.waitFor(({ rxPackets }) => rxPackets >= sent, 5000);
-  assert.is(seen.rxPackets, sent);
 });
 
 test.run();
