@@ -18,11 +18,14 @@ const TRANSMIT_PPS = 15_000_000;
 const RECEIVE_PPS = 12_000_000;
 /** A rate is the middle one of so many seconds in a row. */
 const SAMPLES = 3;
-/** Rounds of samples before a rate counts as too low: the machine may be busy with other things. */
-const ROUNDS = 8;
+/**
+ * Rounds of samples before a rate counts as too low. A virtual machine's two CPUs may be near each
+ * other for a while and far for the next, at a quarter of the speed (docs/decisions.md).
+ */
+const ROUNDS = 24;
 const SOURCE = `app=source mode=poll ${STATIC_ADDRESS} dst=02:00:00:00:00:01 dstip=192.0.2.1`;
 
-const test = suite("rates", { timeoutMs: 90_000 });
+const test = suite("rates", { timeoutMs: 240_000 });
 
 /** The middle of the seconds' rates: a single second may be cut by the host's other work. */
 function median(samples: readonly PortStats[], field: "rxPps" | "txPps"): number {
