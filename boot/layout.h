@@ -15,11 +15,11 @@
  *   0x00_00100000  image          ring-0 part: supervisor; ring-3 part: user, W^X
  *   0x00_00200000  CPU_INTERRUPTS * interrupt counters, read-only to ring 3
  *   0x00_00201000  CPU_ALIAS      * the same page, writable by ring 0 only
- *   0x00_00202000  CPU_TABLES     * GDT, TSS with the I/O bitmap (ring 0)
  *   0x00_00204000  CPU_STACK      * ring-0 stack, one page (ring 0)
  *   0x00_00206000  CPU_IST        * stack of NMI, double fault, machine check (ring 0)
  *   0x00_00208000  CPU_LAPIC        local APIC registers, uncached (ring 0)
  *   0x00_0020a000  CPU_INSTANCE   * the Wasm instance: globals, memory size; panic record (user)
+ *   0x00_0020c000  CPU_TABLES     * GDT, TSS with the I/O bitmap, 8 KiB (ring 0)
  *   0x00_00210000  CPU_USER_STACK * Wasm stack, 32 KiB, unmapped pages around it (user)
  *   0x00_00220000  CPU_PANIC_STACK* stack of the panic report, 8 KiB (user)
  *   0x00_10000000  LINEAR_BASE    * linear memory; 8 GiB from here on is arena or unmapped guard
@@ -36,11 +36,12 @@
 #define CPU_REGION 0x200000
 #define CPU_INTERRUPTS 0x200000
 #define CPU_ALIAS 0x201000
-#define CPU_TABLES 0x202000
 #define CPU_STACK 0x204000
 #define CPU_IST 0x206000
 #define CPU_LAPIC 0x208000
 #define CPU_INSTANCE 0x20a000
+#define CPU_TABLES 0x20c000
+#define CPU_TABLES_BYTES 0x2000
 #define CPU_USER_STACK 0x210000
 #define CPU_USER_STACK_BYTES 0x8000
 #define CPU_PANIC_STACK 0x220000
@@ -86,6 +87,9 @@
 #define PORT_EXIT 0xf4
 #define PORT_COM1 0x3f8
 #define PORT_PCI 0xcf8
-#define IO_BITMAP_PORTS 0xd00
+#define PORT_HOTPLUG_Q35 0xcc0
+#define PORT_HOTPLUG_PC 0xae00
+#define PORTS_HOTPLUG 20
+#define IO_BITMAP_PORTS 0xae18
 
 #endif

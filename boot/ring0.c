@@ -118,10 +118,13 @@ static void build_segments(uint8_t *tables) {
     for (uint32_t i = 0; i < sizeof tss->io_bitmap; i++) tss->io_bitmap[i] = 0xff;
     allow_ports(tss, PORT_COM1, 8);
     allow_ports(tss, PORT_PCI, 8);
+    allow_ports(tss, PORT_HOTPLUG_Q35, PORTS_HOTPLUG);
+    allow_ports(tss, PORT_HOTPLUG_PC, PORTS_HOTPLUG);
     allow_ports(tss, PORT_EXIT, 1);
 }
 
-_Static_assert(TSS_OFFSET + sizeof(Tss) <= PAGE, "GDT and TSS share one page");
+_Static_assert(TSS_OFFSET + sizeof(Tss) <= CPU_TABLES_BYTES,
+               "GDT and TSS have outgrown their place");
 _Static_assert(GDT_BYTES <= TSS_OFFSET, "GDT and TSS share one page");
 
 static void map_region(const CpuMemory *cpu, uint64_t virtual, void *member, uint64_t bytes,
@@ -146,7 +149,7 @@ void build_cpu(const CpuMemory *cpu) {
     block->low[CPU_REGION / LARGE_PAGE] = ((uint64_t)(uintptr_t)block->region + offset) | table;
     map_region(cpu, CPU_INTERRUPTS, &block->interrupts, PAGE, PTE_PRESENT | PTE_USER | PTE_NX);
     map_region(cpu, CPU_ALIAS, &block->interrupts, PAGE, kernel);
-    map_region(cpu, CPU_TABLES, block->tables, PAGE, kernel);
+    map_region(cpu, CPU_TABLES, block->tables, CPU_TABLES_BYTES, kernel);
     map_region(cpu, CPU_STACK, block->stack, PAGE, kernel);
     map_region(cpu, CPU_IST, block->ist, PAGE, kernel);
     map_region(cpu, CPU_INSTANCE, block->instance, PAGE, user);

@@ -39,7 +39,7 @@ typedef struct {
     uint64_t low[512];
     uint64_t region[512];
     InterruptPage interrupts;
-    uint8_t tables[PAGE];
+    uint8_t tables[CPU_TABLES_BYTES];
     uint8_t stack[PAGE];
     uint8_t ist[PAGE];
     uint8_t instance[PAGE];

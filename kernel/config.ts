@@ -35,6 +35,15 @@ export enum Gso {
   Udp4,
 }
 
+/** What app=forward does with the addresses of a frame. */
+export enum Mac {
+  Keep,
+  /** Source and destination change places. */
+  Swap,
+  /** The source becomes the sending NIC's own. */
+  Own,
+}
+
 /** How a NIC comes to its IPv4 address. */
 export enum Addressing {
   None,
@@ -53,8 +62,8 @@ export class NicConfig {
   gateway: u32 = 0;
 }
 
-/** How many NICs can be given addresses: ip, ip1, ip2, ip3. */
-export const NICS_MAX: u32 = 4;
+/** How many NICs there can be: ip, ip1, ip2 and so on. */
+export const NICS_MAX: u32 = 8;
 
 const LINE_BYTES: u32 = 2048;
 const FEATURES_MAX: u32 = 64;
@@ -65,6 +74,7 @@ const GSO_SIZE_MAX: u64 = 65549;
 /** 45 segments of the default `mss`, and TCP headers. */
 const GSO_SIZE: u32 = 65214;
 const QUEUES_MAX: u64 = 32768;
+const NO_SUCH_NIC: string = "is for a NIC that is not there";
 
 export let app: App = App.Echo;
 export let ring: Ring = Ring.Auto;
@@ -78,6 +88,7 @@ export let gso: Gso = Gso.None;
 export let mss: u32 = 1448;
 export let count: u64 = 0;
 export let burst: u32 = 64;
+export let mac: Mac = Mac.Keep;
 /** Where the source sends. `dst` points to six bytes, broadcast when hasDst is false. */
 export let hasDst: bool = false;
 export const dst: usize = memory.data<u8>([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
@@ -106,6 +117,7 @@ enum Key {
   DstIp,
   DstPort,
   Duration,
+  Mac,
   Stats,
   Log,
   Unknown,
@@ -128,6 +140,7 @@ const KEYS: StaticArray<string> = [
   "dstip",
   "dstport",
   "duration",
+  "mac",
   "stats",
   "log",
 ];
@@ -135,18 +148,18 @@ const APPS: StaticArray<string> = ["echo", "sink", "source", "forward", "idle"];
 const RINGS: StaticArray<string> = ["auto", "split", "packed"];
 const MODES: StaticArray<string> = ["adaptive", "poll", "irq"];
 const GSOS: StaticArray<string> = ["none", "tcp4", "udp4"];
+const MACS: StaticArray<string> = ["keep", "swap", "own"];
 const LOGS: StaticArray<string> = ["info", "debug", "quiet"];
 
 const line: usize = memory.data(2048);
-const nics: usize = memory.data(64);
+const nics: usize = memory.data(128);
 /** The names of `features=` without their minus: pointer and length of each. */
 const leftOut: usize = memory.data(512);
 let leftOutNames: u32 = 0;
 /** Where the values of ip, gw and dstip stand, for errors that show only once all are known. */
-const seenAt: usize = memory.data(1024);
-/** A bit per key and NIC: 1 << (key + 16 * nic). */
+const seenAt: usize = memory.data(2048);
 /** A word a NIC: a bit for each key that was given. */
-const seen: usize = memory.data(16);
+const seen: usize = memory.data(32);
 
 // ---- results -----------------------------------------------------------------------------------
 
@@ -154,13 +167,25 @@ export function nic(index: u32): NicConfig {
   return changetype<NicConfig>(nics + min(index, NICS_MAX - 1) * offsetof<NicConfig>());
 }
 
-/** How many NICs the command line speaks of: one more than the highest number in ipN= or gwN=. */
-export function nicsNamed(): u32 {
-  const perNic: u32 = (1 << Key.Ip) | (1 << Key.Gw);
-  for (let i = NICS_MAX - 1; i > 0; i--) {
-    if ((load<u32>(seen + (i << 2)) & perNic) != 0) return i + 1;
+/**
+ * Whether what the words say of NICs fits the `count` that there are. False after an `error` event;
+ * the caller then ends the run.
+ */
+export function checkNics(count: u32): bool {
+  for (let i = count; i < NICS_MAX; i++) {
+    if (wasSeen(Key.Ip, i)) return rejectSeen(Key.Ip, i, NO_SUCH_NIC);
+    if (wasSeen(Key.Gw, i)) return rejectSeen(Key.Gw, i, NO_SUCH_NIC);
   }
-  return 1;
+  if (!asksArp()) return true;
+  for (let i: u32 = 0; i < count; i++) {
+    if (nic(i).addressing == Addressing.None) return rejectNoAddress();
+  }
+  return true;
+}
+
+/** Whether a source has to ask for its destination's MAC, on each of its NICs. */
+function asksArp(): bool {
+  return app == App.Source && hasDstIp && !hasDst;
 }
 
 export function appName(): string {
@@ -289,6 +314,10 @@ function applyChoice(key: Key, value: usize, length: u32): string | null {
     const choice = parseName(value, length, GSOS);
     if (choice < 0) return "is not none, tcp4 or udp4";
     gso = <Gso>choice;
+  } else if (key == Key.Mac) {
+    const choice = parseName(value, length, MACS);
+    if (choice < 0) return "is not keep, swap or own";
+    mac = <Mac>choice;
   } else if (key == Key.Features) {
     if (!parseFeatures(value, length)) return "is not -name or -name,-name,... of at most 64 names";
   } else {
@@ -345,6 +374,7 @@ function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | nul
     case Key.Mode:
     case Key.Log:
     case Key.Gso:
+    case Key.Mac:
     case Key.Features:
     case Key.Queues:
       return applyChoice(key, value, length);
@@ -395,6 +425,9 @@ function rejectSeen(key: Key, nicIndex: u32, wrong: string): bool {
 function checkTogether(): bool {
   for (let i: u32 = 0; i < NICS_MAX; i++) {
     const c = nic(i);
+    // A forwarder has no address, whatever ip= says; that is a warning.
+    if (app == App.Forward) c.addressing = Addressing.None;
+    if (app == App.Forward) continue;
     // Without ip=, echo needs an address to answer for; the others work without one.
     if (!wasSeen(Key.Ip, i) && app == App.Echo) c.addressing = Addressing.Dhcp;
     if (c.gateway == 0) continue;
@@ -408,26 +441,40 @@ function checkTogether(): bool {
   if (gso == Gso.None && size > SIZE_MAX) {
     return rejectSeen(Key.Size, 0, "is more than 9014 bytes and there is no gso=");
   }
-  const asksArp = app == App.Source && hasDstIp && !hasDst;
-  if (asksArp && nic(0).addressing == Addressing.None) {
-    return rejectSeen(Key.DstIp, 0, "needs an address in ip= to ask its MAC from, or dst=");
-  }
-  return true;
+  return !asksArp() || nic(0).addressing != Addressing.None || rejectNoAddress();
+}
+
+function rejectNoAddress(): bool {
+  return rejectSeen(Key.DstIp, 0, "needs an address in ip= to ask its MAC from, or dst=");
 }
 
 /** Warns of keys that the app has no use for. */
 export function warnUnused(): void {
-  for (let key: Key = Key.Size; key <= Key.Duration; key++) {
-    const used = app == App.Source || (app == App.Sink && key == Key.Duration);
-    if (used || !wasSeen(key, 0)) continue;
-    events.begin("warning");
-    events.beginText("message");
-    events.textPart(KEYS[key]);
-    events.textPart(" has no effect with app=");
-    events.textPart(appName());
-    events.endText();
-    events.end();
+  for (let key: Key = Key.Size; key <= Key.Mac; key++) {
+    if (wasSeen(key, 0) && !isUsed(key)) warnOf(key, 0);
   }
+  if (app != App.Forward) return;
+  for (let i: u32 = 0; i < NICS_MAX; i++) {
+    if (wasSeen(Key.Ip, i)) warnOf(Key.Ip, i);
+    if (wasSeen(Key.Gw, i)) warnOf(Key.Gw, i);
+  }
+}
+
+/** Of those that not every app has a use for. */
+function isUsed(key: Key): bool {
+  if (key == Key.Mac) return app == App.Forward;
+  return app == App.Source || (app == App.Sink && key == Key.Duration);
+}
+
+function warnOf(key: Key, nicIndex: u32): void {
+  events.begin("warning");
+  events.beginText("message");
+  events.textPart(KEYS[key]);
+  if (nicIndex > 0) events.textPartNum(nicIndex);
+  events.textPart(" has no effect with app=");
+  events.textPart(appName());
+  events.endText();
+  events.end();
 }
 
 /** Reads the command line. False after an `error` event; the caller then ends the run. */

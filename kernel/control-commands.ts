@@ -3,7 +3,7 @@
  * changed before the device says yes; then control.ts carries out what an order says. What is wrong
  * with a command is one `error` event.
  */
-import * as crew from "./crew";
+import { Crew } from "./crew";
 import * as deviceStats from "./device-stats";
 import * as events from "./events";
 import * as rssWords from "./control-rss";
@@ -48,10 +48,12 @@ export let value: u32 = 0;
 export let on: bool = false;
 /** RSS as it will be. */
 export let rss: Rss = changetype<Rss>(0);
+/** The lanes of the NIC that the command is for. */
+let crew: Crew = changetype<Crew>(0);
 
 /** At boot. */
 export function prepare(): void {
-  rss = new Rss();
+  if (changetype<usize>(rss) == 0) rss = new Rss();
 }
 
 const VERBS: StaticArray<string> = [
@@ -98,7 +100,8 @@ export function isKnown(): bool {
 }
 
 /** Begins the command in words.ts: sets `order`. False if it is wrong; then an event said why. */
-export function begin(device: NetDevice): bool {
+export function begin(device: NetDevice, lanes: Crew): bool {
+  crew = lanes;
   const verb = words.name(0, VERBS);
   if (verb == 4) return beginHere(Order.Announce);
   if (verb == 9) return beginHere(Order.Reset);
@@ -237,7 +240,7 @@ function beginRss(device: NetDevice, control: ControlQueue): bool {
     if (rss.enabled || !features.has(device.accepted, features.MQ)) return rss.send(control);
     return commands.setPairs(control, crew.active);
   }
-  if (!rssWords.parse(rss, device.config)) return false;
+  if (!rssWords.parse(rss, device.config, crew.active)) return false;
   if (!noMore(3)) return false;
   if (rss.enabled) return rss.send(control);
   order = Order.Later;

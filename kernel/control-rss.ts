@@ -2,7 +2,6 @@
  * The words behind `rss`: a key, a table or types, checked against what the device can do. Called
  * by control-commands.ts. virtio 1.4 §5.1.9.5.7
  */
-import * as crew from "./crew";
 import * as words from "./words";
 import { number, parseHex, parseName, parseNumber } from "./text";
 import { NetConfig } from "../drivers/net/net-config";
@@ -20,13 +19,13 @@ const HASH_TYPES: StaticArray<string> = [
   "udp_ex",
 ];
 
-/** Changes the one parameter that the line names. False if it is wrong; then an event said why. */
-export function parse(rss: Rss, config: NetConfig): bool {
+/** Changes the one parameter that the line names, with `pairs` in use. False if it is wrong; then an event said why. */
+export function parse(rss: Rss, config: NetConfig, pairs: u32): bool {
   if (words.is(1, "key")) {
     if (parseKey(rss, config.keyBytesMax)) return true;
     return words.wrong(2, "is no key in hex as long as the device takes");
   }
-  if (words.is(1, "table")) return parseTable(rss, config.tableMax);
+  if (words.is(1, "table")) return parseTable(rss, config.tableMax, pairs);
   if (words.is(1, "types")) return parseTypes(rss, config.hashTypes);
   return words.wrong(1, "is not on, off, key, table or types");
 }
@@ -39,13 +38,13 @@ function parseKey(rss: Rss, bytesMax: u32): bool {
 }
 
 /** virtio 1.4 §5.1.9.5.7.2: a power of two of entries, each a receive queue that is in use. */
-function parseTable(rss: Rss, entriesMax: u32): bool {
+function parseTable(rss: Rss, entriesMax: u32, pairs: u32): bool {
   const most = min(entriesMax, RSS_TABLE_MAX);
   let entries: u32 = 0;
   words.openList(2);
   while (words.nextItem()) {
     if (entries == most) return words.wrongItem(words.TOO_MANY);
-    if (!parseNumber(words.item, words.itemBytes, 0, crew.active - 1)) {
+    if (!parseNumber(words.item, words.itemBytes, 0, pairs - 1)) {
       return words.wrongItem("is not a pair in use");
     }
     rss.setEntry(entries++, <u32>number);

@@ -6,13 +6,14 @@
  *
  * Each line ends in one event: `control` with the outcome, or `error` if it was never sent.
  */
-import * as crew from "./crew";
 import * as deviceStats from "./device-stats";
 import * as events from "./events";
 import * as machine from "./machine";
 import * as orders from "./control-commands";
 import * as words from "./words";
+import { Crew } from "./crew";
 import { Lane } from "./lane";
+import { allocate } from "./memory/arena";
 import { NEVER, deadlineIn } from "./time";
 import { copyMac } from "./net/address";
 import { acknowledgeAnnounce } from "../drivers/net/commands";
@@ -29,7 +30,9 @@ const QUIET_US: u64 = 5000000;
 const BACKLOG_LINES: u32 = 8;
 export const COMMAND_BYTES_MAX: u32 = 1020;
 const ENTRY_BYTES: u32 = 1024;
-const backlog: usize = memory.data(8192);
+
+/** Whose line is under way: one at a time, of all NICs. */
+let owner: Control | null = null;
 
 enum Stage {
   Idle,
@@ -53,9 +56,13 @@ export class Control {
   private lines: u32 = 0;
   private announced: bool = false;
   private quietBy: u64 = 0;
+  private readonly backlog: usize = allocate(BACKLOG_LINES * ENTRY_BYTES);
 
   /** At boot only. */
-  constructor(private readonly device: NetDevice) {
+  constructor(
+    private readonly device: NetDevice,
+    private readonly crew: Crew,
+  ) {
     orders.prepare();
   }
 
@@ -87,7 +94,7 @@ export class Control {
   }
 
   private entry(index: u32): usize {
-    return backlog + ((this.first + index) % BACKLOG_LINES) * ENTRY_BYTES;
+    return this.backlog + ((this.first + index) % BACKLOG_LINES) * ENTRY_BYTES;
   }
 
   /** Goes on as far as it gets. Answers what went wrong, so that only a reset helps, or null. */
@@ -103,10 +110,15 @@ export class Control {
       if (state != ControlState.Pending) this.settle(control, lane, state == ControlState.Done);
     }
     // Bounded: each turn takes a line away or sends something.
-    while (this.stage == Stage.Idle && (this.announced || this.lines > 0)) this.next(lane);
-    this.busy = this.stage != Stage.Idle;
+    while (this.stage == Stage.Idle && (this.announced || this.hasTurn)) this.next(lane);
+    this.busy = this.stage != Stage.Idle || this.lines > 0;
     this.deadline = this.busy ? deadlineIn(LOOK_US) : NEVER;
     return null;
+  }
+
+  /** Whether there is a line, and no other NIC's is under way. */
+  private get hasTurn(): bool {
+    return this.lines > 0 && (owner == null || owner == this);
   }
 
   private next(lane: Lane): void {
@@ -117,9 +129,10 @@ export class Control {
       this.stage = Stage.Acknowledging;
       return;
     }
+    owner = this;
     const entry = this.entry(0);
     words.split(entry + 4, load<u32>(entry));
-    if (!orders.begin(this.device)) {
+    if (!orders.begin(this.device, this.crew)) {
       this.drop();
       return;
     }
@@ -133,7 +146,7 @@ export class Control {
       this.stage = Stage.Resetting;
     } else if (orders.order == orders.Order.Pairs) {
       // virtio 1.4 §5.1.9.5.6.1: nothing is sent on a higher queue once the command is in the ring.
-      crew.turn(min(orders.value, crew.active));
+      this.crew.turn(min(orders.value, this.crew.active));
       this.quietBy = deadlineIn(QUIET_US);
       this.stage = Stage.Quieting;
       this.sendWhenQuiet();
@@ -144,7 +157,7 @@ export class Control {
 
   private sendWhenQuiet(): bool {
     const control = this.device.control;
-    if (control == null || !crew.isTurned()) return false;
+    if (control == null || !this.crew.isTurned()) return false;
     orders.sendPairs(control);
     this.stage = Stage.Sent;
     return true;
@@ -165,7 +178,7 @@ export class Control {
     }
     if (ok) this.carryOut(control, lane);
     // Refused: the lanes go on as they did before.
-    else if (order == orders.Order.Pairs) crew.turn(crew.active);
+    else if (order == orders.Order.Pairs) this.crew.turn(this.crew.active);
     this.finish(ok ? "ok" : "refused");
   }
 
@@ -180,8 +193,8 @@ export class Control {
     else if (order == orders.Order.Mac) this.rename(control, lane);
     else if (order == orders.Order.Pairs) {
       settings.rss.copy(orders.rss);
-      crew.setActive(orders.value);
-      crew.turn(orders.value);
+      this.crew.setActive(orders.value);
+      this.crew.turn(orders.value);
     }
   }
 
@@ -213,6 +226,7 @@ export class Control {
 
   private drop(): void {
     this.stage = Stage.Idle;
+    owner = null;
     this.first = (this.first + 1) % BACKLOG_LINES;
     this.lines--;
   }
@@ -226,7 +240,16 @@ export class Control {
   abandon(): void {
     this.announced = false;
     if (this.stage == Stage.Quieting || this.stage == Stage.Sent) this.finish("failed");
-    crew.setActive(crew.active);
+    this.crew.setActive(this.crew.active);
+  }
+
+  /** The device is gone: what it was asked for has failed, and what was still to be asked. */
+  cancel(): void {
+    this.abandon();
+    this.stage = Stage.Idle;
+    while (this.lines > 0) this.finish("failed");
+    this.busy = false;
+    this.deadline = NEVER;
   }
 
   /** It runs again. */

@@ -1,11 +1,12 @@
 /**
- * CPU 0's side of the lanes that other CPUs run: it tells them by mail to make their queue pairs,
- * to start and to stop, gathers what they counted, and publishes addresses to them. Called by
- * main.ts. worker.ts is the other side.
+ * CPU 0's side of the lanes that other CPUs run for one NIC: it tells them by mail to make their
+ * queue pairs, to start and to stop, gathers what they counted, and publishes addresses to them.
+ * Made by nic.ts. worker.ts is the other side.
  *
- * Lane i of the NIC belongs to CPU i; CPU 0's own lane is main.ts's business.
+ * Lane i of a NIC belongs to CPU i; CPU 0's own lane is nic.ts's business.
  */
 import * as acpi from "./acpi";
+import * as cpus from "./cpus";
 import * as machine from "./machine";
 import * as mail from "./mail";
 import { Stack } from "./net/stack";
@@ -24,30 +25,15 @@ const ANSWER_US: u64 = 5000000;
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
 
-/** Lanes in all; those of other CPUs are 1 to lanes - 1. */
-export let lanes: u32 = 1;
-/** Those of them that the device uses now, the first ones; the others are paused. */
-export let active: u32 = 1;
-
-export function setLanes(count: u32): void {
-  lanes = count;
-  setActive(count);
-}
-
-export function setActive(count: u32): void {
-  active = count;
-  mail.setState(mail.State.Active, count);
-}
-
 function apicId(cpu: u32): u32 {
   return unchecked(acpi.apicIds[cpu]);
 }
 
-/** Sends a command and wakes the CPU. */
-function order(cpu: u32, command: mail.Command): void {
+/** Sends a command about a NIC and wakes the CPU. */
+function order(cpu: u32, nic: u32, command: mail.Command): void {
   // One command at a time: `turn` does not wait for the answer.
   finished(cpu);
-  mail.send(cpu, command);
+  mail.send(cpu, nic, command);
   machine.wake(apicId(cpu));
 }
 
@@ -61,118 +47,163 @@ function finished(cpu: u32): bool {
   return true;
 }
 
-function writeSetup(cpu: u32, setup: PairSetup): void {
-  mail.setArgument(cpu, ARGUMENT_LANES, lanes);
-  for (let i: u32 = 0; i < PAIR_SETUP_WORDS; i++) {
-    mail.setArgument(cpu, ARGUMENT_SETUP + i, load<u32>(changetype<usize>(setup) + (i << 2)));
+/** Tells all other CPUs that their lanes are made. */
+export function sealAll(): void {
+  for (let cpu: u32 = 1; cpu < cpus.started(); cpu++) order(cpu, 0, mail.Command.Seal);
+}
+
+export class Crew {
+  /** Lanes in all; those of other CPUs are 1 to lanes - 1. */
+  lanes: u32 = 1;
+  /** Those of them that the device uses now, the first ones; the others are paused. */
+  active: u32 = 1;
+
+  /** `nic`: the number of the NIC. */
+  constructor(private readonly nic: u32) {}
+
+  setLanes(count: u32): void {
+    this.lanes = count;
+    this.setActive(count);
   }
-}
 
-/** Has a CPU make or empty its pair; fills in where its rings are. False if it does not answer. */
-export function setUp(cpu: u32, setup: PairSetup, rings: PairRings): bool {
-  writeSetup(cpu, setup);
-  order(cpu, mail.Command.SetUp);
-  if (!finished(cpu)) return false;
-  for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
-    store<u32>(changetype<usize>(rings) + (i << 2), mail.result(cpu, i));
+  setActive(count: u32): void {
+    this.active = count;
+    mail.setNicState(this.nic, mail.NicState.Active, count);
   }
-  return true;
-}
 
-/** Lets a CPU begin; its setup has the notification addresses now. */
-export function start(cpu: u32, setup: PairSetup): bool {
-  writeSetup(cpu, setup);
-  order(cpu, mail.Command.Start);
-  return finished(cpu);
-}
+  // ---- commands ---------------------------------------------------------------------------------
 
-/** Has lanes pause and run so that the first `count` run. `isTurned` says when they do. */
-export function turn(count: u32): void {
-  mail.setState(mail.State.Active, count);
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Turn);
-}
-
-export function isTurned(): bool {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) if (!mail.isAnswered(cpu)) return false;
-  return true;
-}
-
-/** Keeps all other CPUs away from their rings. False if one does not answer. */
-export function stopAll(): bool {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Stop);
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) if (!finished(cpu)) return false;
-  return true;
-}
-
-/** Has all other CPUs publish what they counted. One that does not is reported as it was. */
-export function gatherStatistics(): void {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Report);
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) finished(cpu);
-}
-
-/** Whether the apps of all other CPUs that run have come to their end. */
-export function isDone(): bool {
-  for (let cpu: u32 = 1; cpu < active; cpu++) if (!mail.isDone(cpu)) return false;
-  return true;
-}
-
-/** The device is being reset: what other CPUs found until now is over. */
-export function forgetFaults(): void {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) mail.takeBroken(cpu);
-}
-
-/** A fault that another CPU found in its queue pair, once; 0 for none. */
-export function takeFault(): u32 {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) {
-    const fault = mail.takeBroken(cpu);
-    if (fault != 0) return fault;
+  private writeSetup(cpu: u32, setup: PairSetup): void {
+    mail.setArgument(cpu, ARGUMENT_LANES, this.lanes);
+    for (let i: u32 = 0; i < PAIR_SETUP_WORDS; i++) {
+      const value = load<u32>(changetype<usize>(setup) + (i << 2));
+      mail.setArgument(cpu, ARGUMENT_SETUP + i, value);
+    }
   }
-  return 0;
-}
 
-/** Our own Ethernet address, before any lane starts. */
-export function publishAddress(mac: usize): void {
-  mail.setState(mail.State.MacLow, load<u32>(mac));
-  mail.setState(mail.State.MacHigh, load<u16>(mac, 4));
-}
-
-/** Publishes link and addresses, and wakes everybody, if anything has changed. */
-export function publish(stack: Stack, linkUp: bool): void {
-  if (lanes == 1) return;
-  const mac = stack.net.link.mac;
-  let changed = change(mail.State.Ip, stack.ip);
-  changed = change(mail.State.Prefix, stack.prefix) || changed;
-  changed = change(mail.State.Gateway, stack.gateway) || changed;
-  changed = change(mail.State.Configuring, stack.net.configuring ? 1 : 0) || changed;
-  changed = change(mail.State.LinkUp, linkUp ? 1 : 0) || changed;
-  changed = change(mail.State.MacLow, load<u32>(mac)) || changed;
-  changed = change(mail.State.MacHigh, load<u16>(mac, 4)) || changed;
-  if (stack.arp.known) {
-    changed = change(mail.State.HopMacLow, load<u32>(stack.arp.mac)) || changed;
-    changed = change(mail.State.HopMacHigh, load<u16>(stack.arp.mac, 4)) || changed;
-    changed = change(mail.State.HopKnown, 1) || changed;
+  /**
+   * Has a CPU make or empty its pair; fills in where its rings are. False if it does not answer.
+   */
+  setUp(cpu: u32, setup: PairSetup, rings: PairRings): bool {
+    this.writeSetup(cpu, setup);
+    order(cpu, this.nic, mail.Command.SetUp);
+    if (!finished(cpu)) return false;
+    for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
+      store<u32>(changetype<usize>(rings) + (i << 2), mail.result(cpu, i));
+    }
+    return true;
   }
-  if (!changed) return;
-  machine.release();
-  mail.setState(mail.State.Sequence, mail.state(mail.State.Sequence) + 1);
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) machine.wake(apicId(cpu));
-}
 
-function change(item: mail.State, value: u32): bool {
-  if (mail.state(item) == value) return false;
-  mail.setState(item, value);
-  return true;
-}
+  /** Lets a CPU begin; its setup has the notification addresses now. */
+  start(cpu: u32, setup: PairSetup): bool {
+    this.writeSetup(cpu, setup);
+    order(cpu, this.nic, mail.Command.Start);
+    return finished(cpu);
+  }
 
-/** Hands frames that other CPUs left (DHCP, answers to ARP) to CPU 0's stack. */
-export function receiveFrames(stack: Stack): void {
-  for (let cpu: u32 = 1; cpu < lanes; cpu++) {
-    if (!mail.hasFrame(cpu)) continue;
-    const packet: Packet | null = stack.net.pair.pool.take();
-    if (packet == null) return;
-    const bytes = mail.fetchFrame(cpu, packet.data);
-    packet.length = bytes;
-    packet.total = bytes;
-    if (!stack.receive(packet) || !stack.net.pair.send(packet)) stack.net.pair.pool.release(packet);
+  /** Has lanes pause and run so that the first `count` run. `isTurned` says when they do. */
+  turn(count: u32): void {
+    mail.setNicState(this.nic, mail.NicState.Active, count);
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) order(cpu, this.nic, mail.Command.Turn);
+  }
+
+  isTurned(): bool {
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) if (!mail.isAnswered(cpu)) return false;
+    return true;
+  }
+
+  /** Keeps all other CPUs away from their rings. False if one does not answer. */
+  stopAll(): bool {
+    return this.orderAll(mail.Command.Stop);
+  }
+
+  /** Has them stop, and take back all packets that the device had, for it is gone. */
+  emptyAll(): bool {
+    return this.orderAll(mail.Command.Empty);
+  }
+
+  private orderAll(command: mail.Command): bool {
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) order(cpu, this.nic, command);
+    let all: bool = true;
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) all = finished(cpu) && all;
+    return all;
+  }
+
+  /** Has all other CPUs publish what they counted. One that does not is reported as it was. */
+  gatherStatistics(): void {
+    this.orderAll(mail.Command.Report);
+  }
+
+  // ---- what they report -------------------------------------------------------------------------
+
+  /** Whether the apps of all other CPUs that run have come to their end. */
+  isDone(): bool {
+    for (let cpu: u32 = 1; cpu < this.active; cpu++) if (!mail.isDone(cpu, this.nic)) return false;
+    return true;
+  }
+
+  /** The device is being reset: what other CPUs found until now is over. */
+  forgetFaults(): void {
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) mail.takeBroken(cpu, this.nic);
+  }
+
+  /** A fault that another CPU found in its queue pair, once; 0 for none. */
+  takeFault(): u32 {
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) {
+      const fault = mail.takeBroken(cpu, this.nic);
+      if (fault != 0) return fault;
+    }
+    return 0;
+  }
+
+  /** Hands frames that other CPUs left (DHCP, answers to ARP) to CPU 0's stack. */
+  receiveFrames(stack: Stack): void {
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) {
+      if (!mail.hasFrame(cpu, this.nic)) continue;
+      const packet: Packet | null = stack.net.pair.pool.take();
+      if (packet == null) return;
+      const bytes = mail.fetchFrame(cpu, packet.data);
+      packet.length = bytes;
+      packet.total = bytes;
+      const pair = stack.net.pair;
+      if (!stack.receive(packet) || !pair.send(packet)) pair.pool.release(packet);
+    }
+  }
+
+  // ---- addresses --------------------------------------------------------------------------------
+
+  /** Our own Ethernet address, before any lane starts. */
+  publishAddress(mac: usize): void {
+    mail.setNicState(this.nic, mail.NicState.MacLow, load<u32>(mac));
+    mail.setNicState(this.nic, mail.NicState.MacHigh, load<u16>(mac, 4));
+  }
+
+  /** Publishes link and addresses, and wakes everybody, if anything has changed. */
+  publish(stack: Stack, linkUp: bool): void {
+    if (this.lanes == 1) return;
+    const mac = stack.net.link.mac;
+    let changed = this.change(mail.NicState.Ip, stack.ip);
+    changed = this.change(mail.NicState.Prefix, stack.prefix) || changed;
+    changed = this.change(mail.NicState.Gateway, stack.gateway) || changed;
+    changed = this.change(mail.NicState.Configuring, stack.net.configuring ? 1 : 0) || changed;
+    changed = this.change(mail.NicState.LinkUp, linkUp ? 1 : 0) || changed;
+    changed = this.change(mail.NicState.MacLow, load<u32>(mac)) || changed;
+    changed = this.change(mail.NicState.MacHigh, load<u16>(mac, 4)) || changed;
+    if (stack.arp.known) {
+      changed = this.change(mail.NicState.HopMacLow, load<u32>(stack.arp.mac)) || changed;
+      changed = this.change(mail.NicState.HopMacHigh, load<u16>(stack.arp.mac, 4)) || changed;
+      changed = this.change(mail.NicState.HopKnown, 1) || changed;
+    }
+    if (!changed) return;
+    machine.release();
+    const sequence = mail.nicState(this.nic, mail.NicState.Sequence);
+    mail.setNicState(this.nic, mail.NicState.Sequence, sequence + 1);
+    for (let cpu: u32 = 1; cpu < this.lanes; cpu++) machine.wake(apicId(cpu));
+  }
+
+  private change(item: mail.NicState, value: u32): bool {
+    if (mail.nicState(this.nic, item) == value) return false;
+    mail.setNicState(this.nic, item, value);
+    return true;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * A lane: a queue pair, the stack on top of it and the app on top of that; what one CPU runs for
- * one NIC. Made by main.ts on CPU 0 and by worker.ts on the others.
+ * one NIC. Made and run by lanes.ts.
  */
 import * as config from "./config";
 import * as machine from "./machine";
@@ -8,24 +8,34 @@ import { Runner } from "./apps/runner";
 import { Stack } from "./net/stack";
 import { deadlineIn } from "./time";
 import { Link } from "../drivers/net/link";
-import { PairSetup } from "../drivers/net/pair-setup";
 import { QueuePair } from "../drivers/net/queue-pair";
 
 /** How often a queue without interrupts is looked at. */
 const POLL_US: u64 = 1000;
 
 export class Lane {
-  readonly pair: QueuePair;
   readonly stack: Stack;
   readonly runner: Runner;
+  /** The device runs and uses this lane. Otherwise nobody touches its rings. */
+  running: bool = false;
 
   /** At boot only. `index` of `count`: which lane of the NIC it is. */
-  constructor(link: Link, setup: PairSetup, nic: config.NicConfig, index: u32, count: u32) {
-    const pair = new QueuePair(setup);
+  constructor(
+    readonly link: Link,
+    readonly pair: QueuePair,
+    nic: config.NicConfig,
+    index: u32,
+    count: u32,
+  ) {
     const stack = new Stack(link, pair, nic, index != 0);
-    this.pair = pair;
     this.stack = stack;
     this.runner = new Runner(pair, stack, index, count);
+  }
+
+  /** The device is gone: takes back every packet that it had. */
+  empty(): void {
+    this.pair.empty();
+    this.runner.restart();
   }
 
   /** One turn of the app. True: there was work. */

@@ -30,7 +30,10 @@ export declare function mmioWrite8(address: u32, value: u32): void;
 export declare function mmioWrite16(address: u32, value: u32): void;
 export declare function mmioWrite32(address: u32, value: u32): void;
 
-/** The two ports of PCI configuration mechanism 1, 0xcf8 (address) and 0xcfc (data), 32 bits. */
+/**
+ * Ports, 32 bits: 0xcf8 (address) and 0xcfc (data) of PCI configuration mechanism 1, and the
+ * registers of ACPI's PCI hot-plug at 0xcc0 and 0xae00, five words each.
+ */
 export declare function portRead32(port: u32): u32;
 export declare function portWrite32(port: u32, value: u32): void;
 

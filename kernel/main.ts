@@ -1,44 +1,31 @@
 /**
  * The kernel: boot, and one turn of the event loop after the other. The host calls `boot` once and
- * `step` for ever, on every CPU (machine.ts). CPU 0 owns the device and the first lane; the others
- * run a lane each (worker.ts).
+ * `step` for ever, on every CPU (machine.ts). CPU 0 owns the devices and the first lane of each;
+ * the others run further lanes (worker.ts).
  *
- *   boot: command line -> memory -> other CPUs -> PCI -> device -> lanes
- *   step: console, configuration, mail -> lane (receive, answer, send) -> timers -> sleep
+ *   boot: command line -> memory -> other CPUs -> PCI -> devices -> lanes
+ *   step: console -> lanes (receive, answer, send) -> devices, mail, timers -> sleep
  */
 import * as acpi from "./acpi";
 import * as config from "./config";
 import * as console from "./console";
 import * as cpus from "./cpus";
-import * as crew from "./crew";
 import * as events from "./events";
+import * as hotplug from "./hotplug";
+import * as lanes from "./lanes";
 import * as machine from "./machine";
+import * as nics from "./nics";
 import * as stats from "./stats";
 import * as worker from "./worker";
 import { NO_VECTOR, allocateVector, routeLine } from "./interrupts";
-import { Lane } from "./lane";
 import { seal } from "./memory/arena";
-import { Nic } from "./nic";
 import { NEVER, deadlineIn } from "./time";
-import { NO_FUNCTION, nextFunction } from "../drivers/pci/bus";
-import { setBarWindow } from "../drivers/pci/bar-window";
-import { PciFunction } from "../drivers/pci/function";
-import { useEcam } from "../drivers/pci/config-space";
-import { NetDevice, isNetDevice } from "../drivers/net/device";
-import { printLink } from "../drivers/net/device-report";
-import { faultMessage } from "../drivers/net/queue-pair";
 import { featureName } from "../drivers/virtio/features";
 export { abort } from "./check";
 
 const SECOND_US: u64 = 1000000;
 
-/** All of this is set when `running` is. */
-let nic: Nic = changetype<Nic>(0);
-let lane: Lane = changetype<Lane>(0);
 let running: bool = false;
-
-let announced: bool = false;
-let stackDeadline: u64 = 0;
 let statsDeadline: u64 = NEVER;
 let consoleVector: u32 = NO_VECTOR;
 let consoleInterrupts: u32 = 0;
@@ -65,37 +52,20 @@ export function boot(): void {
   if (!found) events.warning("no ACPI tables: one CPU, PCI by ports, no console interrupts");
   if (acpi.cpusIgnored != 0) events.warning("more CPUs than can be used");
   cpus.startOthers();
-  bootDevice();
+  bootDevices();
 }
 
-function bootDevice(): void {
-  if (config.app == config.App.Forward) {
-    events.fatal("app: forward is not in this version");
-    return;
-  }
+function bootDevices(): void {
   if (config.ring == config.Ring.Packed) {
     events.fatal("ring: packed is not in this version");
     return;
   }
   const leftOut = featuresLeftOut();
-  if (events.isEnded()) return;
-  const pci = findDevice();
-  if (pci == null) {
-    events.fatal("no virtio-net device on the PCI buses");
-    return;
-  }
-  const polling = config.mode == config.Mode.Poll;
-  const device = new NetDevice(0, pci, leftOut, polling, unchecked(acpi.apicIds[0]));
-  nic = new Nic(device, config.nic(0));
-  const problem = nic.bringUp();
-  if (problem != null) {
-    events.fatal(problem);
-    return;
-  }
-  lane = nic.lane;
+  if (events.isEnded() || !nics.bringUp(leftOut)) return;
   openConsole(unchecked(acpi.apicIds[0]));
-  printLink(device.link, device.accepted);
+  nics.printLinks();
   if (config.stats != 0) statsDeadline = deadlineIn(config.stats * SECOND_US);
+  hotplug.prepare();
   seal();
   running = true;
 }
@@ -120,17 +90,6 @@ function featuresLeftOut(): u64 {
   return leftOut;
 }
 
-/** The first virtio network device, or null. */
-function findDevice(): PciFunction | null {
-  useEcam(acpi.ecamBase);
-  setBarWindow(acpi.ecamBase, machine.memoryEnd());
-  for (let bdf = nextFunction(NO_FUNCTION); bdf != NO_FUNCTION; bdf = nextFunction(bdf)) {
-    const pci = new PciFunction(bdf);
-    if (isNetDevice(pci)) return pci;
-  }
-  return null;
-}
-
 /** Leads the console's interrupt to this CPU, so that a line typed wakes it. */
 function openConsole(apicId: u32): void {
   if (acpi.ioApic == 0) return;
@@ -150,18 +109,16 @@ export function step(): u64 {
   if (!running || events.isEnded()) return NEVER;
   const start = machine.tsc();
   listen();
-  const worked = lane.step(start);
-  attend();
-  if (start >= stackDeadline || lane.stack.listens) stackDeadline = lane.stack.poll(start);
-  if (!announced && lane.stack.ready) announce();
+  const worked = lanes.step(start);
+  const deadline = nics.attend(start);
   if (start >= statsDeadline) {
     statsDeadline = deadlineIn(config.stats * SECOND_US);
-    printStatistics();
+    nics.printStatistics();
   }
-  if (lane.runner.done && crew.isDone()) end("done");
+  if (nics.areDone()) end("done");
   if (events.isEnded()) return NEVER;
   if (console.more) return 0;
-  return lane.rest(worked, min(min(stackDeadline, statsDeadline), nic.control.deadline));
+  return lanes.rest(worked, min(deadline, statsDeadline));
 }
 
 /** Console lines: one comparison when there is none. */
@@ -173,40 +130,7 @@ function listen(): void {
   obeyAll();
 }
 
-/** What the device and the other CPUs have for us; a few comparisons when that is nothing. */
-function attend(): void {
-  if (lane.pair.isBroken()) nic.recover(faultMessage(lane.pair.fault()));
-  nic.attend();
-  if (crew.lanes == 1) return;
-  crew.receiveFrames(lane.stack);
-  crew.publish(lane.stack, nic.device.link.linkUp);
-  const fault = crew.takeFault();
-  if (fault != 0) nic.recover(faultMessage(fault));
-}
-
 // ---- events and commands ------------------------------------------------------------------------
-
-function announce(): void {
-  announced = true;
-  const stack = lane.stack;
-  events.begin("ready");
-  events.num("nic", nic.device.link.index);
-  events.mac("mac", nic.device.link.mac);
-  events.ip("ip", stack.ip);
-  events.num("prefix", stack.prefix);
-  events.num("mtu", nic.device.link.mtu);
-  events.num("queues", crew.lanes);
-  events.text("ring", "split");
-  events.text("mode", config.modeName());
-  events.text("app", config.appName());
-  events.num("rx_size", lane.pair.rx.ring.size);
-  events.num("tx_size", lane.pair.tx.ring.size);
-  events.end();
-}
-
-function printStatistics(): void {
-  stats.print(nic.device.link.index, lane, nic.recoveries);
-}
 
 /** Lines typed so far; bounded by what the console holds, which is a few bytes at a time. */
 function obeyAll(): void {
@@ -218,13 +142,21 @@ function obeyAll(): void {
 }
 
 function obey(command: console.Command): void {
-  if (command == console.Command.Stats) printStatistics();
-  else if (command == console.Command.Help) console.printHelp(nic.device.accepted);
-  else if (command == console.Command.Exit) end("exit was asked for on the console");
+  if (console.nic >= nics.count) {
+    console.rejectNic(nics.count);
+    return;
+  }
+  const nic = nics.get(console.nic);
+  if (command == console.Command.Exit) end("exit was asked for on the console");
+  else if (command == console.Command.Help) console.printHelp(nic.device);
+  else if (command == console.Command.Stats) {
+    if (console.namesNic) stats.print(nic);
+    else nics.printStatistics();
+  } else if (!nic.present) console.rejectAbsent();
   else if (!nic.control.take(console.line, console.length)) console.reject();
 }
 
 function end(message: string): void {
-  printStatistics();
+  nics.printStatistics();
   events.finish(message);
 }

@@ -1,23 +1,41 @@
 /**
  * A NIC with its lanes: the device, CPU 0's own lane, and what has to happen among CPUs to bring
- * the device up, to recover it, and to follow its changes. Made and driven by main.ts on CPU 0.
+ * the device up, to recover it, and to follow its changes. Made and driven by nics.ts on CPU 0.
  */
 import * as acpi from "./acpi";
 import * as config from "./config";
 import * as cpus from "./cpus";
-import * as crew from "./crew";
 import * as events from "./events";
+import * as forward from "./nics-forward";
+import * as lanes from "./lanes";
+import { Crew } from "./crew";
 import { Lane } from "./lane";
 import { Control } from "./control";
 import { NetDevice } from "../drivers/net/device";
+import * as report from "../drivers/net/device-report";
 import { PairRings, PairSetup } from "../drivers/net/pair-setup";
 
 /** Recoveries in one run; a device that needs more is given up on. */
 const RECOVERIES_MAX: u32 = 1000;
 
+/** How a device leaves: the machine asks first, or it is gone. */
+export enum Departure {
+  Orderly,
+  Surprise,
+}
+
 export class Nic {
   recoveries: u32 = 0;
   readonly control: Control;
+  readonly crew: Crew;
+  /** The device is there and runs. Otherwise it was plugged out, and may come back. */
+  present: bool = false;
+  /** Lanes at most; a device that works together with another one has no more than that one. */
+  lanesMax: u32 = u32.MAX_VALUE;
+  /** The `ready` event was printed since the device came. */
+  readyPrinted: bool = false;
+  /** When its stack wants to be called. */
+  stackDeadline: u64 = 0;
   private own: Lane | null = null;
   private rings: PairRings = new PairRings();
 
@@ -25,7 +43,9 @@ export class Nic {
     readonly device: NetDevice,
     private readonly nicConfig: config.NicConfig,
   ) {
-    this.control = new Control(device);
+    const crew = new Crew(device.link.index);
+    this.crew = crew;
+    this.control = new Control(device, crew);
   }
 
   /** CPU 0's lane; valid after `bringUp`. */
@@ -35,9 +55,14 @@ export class Nic {
 
   /** Brings the device up with a lane on each CPU. Answers what went wrong, or null. */
   bringUp(): string | null {
+    const problem = this.device.begin();
+    return problem != null ? problem : this.complete();
+  }
+
+  /** The same from the lanes on, once the device has begun. */
+  complete(): string | null {
     const device = this.device;
-    const problem = device.begin();
-    if (problem != null) return problem;
+    const crew = this.crew;
     const setup = device.setup;
     setup.macLow = load<u32>(device.link.mac);
     setup.macHigh = load<u16>(device.link.mac, 4);
@@ -55,8 +80,8 @@ export class Nic {
   }
 
   /** A lane a CPU, as far as the device has queue pairs and `queues=` allows. */
-  private chooseLanes(): u32 {
-    const possible = min(cpus.started(), this.device.pairsMax);
+  chooseLanes(): u32 {
+    const possible = min(min(cpus.started(), this.device.pairsMax), this.lanesMax);
     return config.queues == 0 ? possible : min(possible, config.queues);
   }
 
@@ -64,11 +89,11 @@ export class Nic {
     const rings = this.rings;
     this.nameQueues(cpu, setup);
     if (cpu != 0) {
-      if (!crew.setUp(cpu, setup, rings)) return "a CPU does not answer";
+      if (!this.crew.setUp(cpu, setup, rings)) return "a CPU does not answer";
     } else {
       let own = this.own;
       if (own == null) {
-        own = new Lane(this.device.link, setup, this.nicConfig, 0, crew.lanes);
+        own = lanes.make(this.device.link, setup, this.nicConfig, 0, this.crew.lanes);
         this.own = own;
       }
       own.pair.renew(setup);
@@ -85,12 +110,14 @@ export class Nic {
 
   /** The device runs: lets all lanes begin. */
   private start(setup: PairSetup): string | null {
-    for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) {
+    for (let cpu: u32 = 0; cpu < this.crew.lanes; cpu++) {
       this.nameQueues(cpu, setup);
       if (!this.device.findNotify(setup)) return "a notification register lies outside its BAR";
       if (cpu == 0) this.lane.pair.start(setup);
-      else if (!crew.start(cpu, setup)) return "a CPU does not answer";
+      else if (!this.crew.start(cpu, setup)) return "a CPU does not answer";
     }
+    this.lane.running = true;
+    this.present = true;
     // virtio 1.4 §5.1.9.5.4.1: also what was asked for before DRIVER_OK.
     if (this.device.config.announce) this.announce();
     return null;
@@ -98,26 +125,86 @@ export class Nic {
 
   /** Resets a device that went wrong, and brings it up again; ends the run if it will not. */
   recover(reason: string): void {
+    // What is not there any more reads as all ones, which looks like every fault there is.
+    if (!this.device.transport.pci.isThere()) {
+      this.remove(Departure.Surprise);
+      return;
+    }
     events.error(reason);
     this.restart();
   }
 
   private restart(): void {
     this.recoveries++;
-    if (!crew.stopAll()) {
+    this.lane.running = false;
+    if (!this.crew.stopAll()) {
       events.fatal("a CPU does not answer");
       return;
     }
     this.control.abandon();
-    crew.forgetFaults();
+    this.crew.forgetFaults();
     const problem =
       this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
+    if (problem != null && !this.device.transport.pci.isThere()) {
+      this.remove(Departure.Surprise);
+      return;
+    }
     if (problem != null) {
       events.fatal(problem);
       return;
     }
     this.lane.runner.restart();
     this.control.resume();
+  }
+
+  // ---- out and in again -------------------------------------------------------------------------
+
+  /** The device leaves, or has left: nothing of it is used from here on. */
+  remove(how: Departure): void {
+    const link = this.device.link;
+    this.lane.running = false;
+    if (how == Departure.Orderly) this.device.transport.reset();
+    this.halt();
+    this.control.cancel();
+    this.readyPrinted = false;
+    if (link.linkUp) {
+      link.linkUp = false;
+      report.printLink(link, 0);
+    }
+    report.printRemoved(link.index, this.device.transport.pci, how == Departure.Orderly);
+  }
+
+  /** All CPUs take back what the device had. */
+  private halt(): void {
+    this.present = false;
+    this.lane.running = false;
+    if (!this.crew.emptyAll()) events.warning("a CPU does not answer");
+    this.crew.forgetFaults();
+    this.lane.empty();
+  }
+
+  /** A device is there again, for which all is ready but itself. Answers what is wrong, or null. */
+  comeBack(): string | null {
+    const device = this.device;
+    const before = device.accepted;
+    device.replace();
+    const problem = device.begin();
+    if (problem != null) return problem;
+    if ((before & ~device.accepted) != 0) {
+      events.warning("the NIC has fewer features than before: what it was told is forgotten");
+      device.settings.forget();
+      this.crew.setActive(this.crew.lanes);
+    }
+    if (config.app == config.App.Forward) forward.letAllIn(this);
+    const refused = this.complete();
+    if (refused != null) {
+      this.halt();
+      return refused;
+    }
+    report.printLink(device.link, device.accepted);
+    this.lane.runner.restart();
+    this.lane.stack.announce();
+    return null;
   }
 
   /** Looks at what the device announced, and at the answer to what it was told. */

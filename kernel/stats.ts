@@ -1,12 +1,13 @@
 /**
  * The `stats` event: what the driver's queues and the network stack counted, lane by lane. Each CPU
- * publishes its lane's numbers by mail, CPU 0 as well, and CPU 0 prints them. Called by main.ts and
+ * publishes its lane's numbers by mail, CPU 0 as well, and CPU 0 prints them. Called by nics.ts and
  * worker.ts.
  */
-import * as crew from "./crew";
 import * as events from "./events";
 import * as mail from "./mail";
+import { Crew } from "./crew";
 import { Lane } from "./lane";
+import { Nic } from "./nic";
 import { DROP_REASONS, DropReason, dropName } from "./net/drops";
 import { QUEUE_COUNTERS, QueueStatistics } from "../drivers/net/statistics";
 
@@ -61,22 +62,24 @@ function publishDirection(
   mail.setStatistic(cpu, first + QUEUE_COUNTERS + 1, free);
 }
 
-/** Prints the event; `own` is CPU 0's lane. */
-export function print(nic: u32, own: Lane, recoveries: u32): void {
+/** Prints the event of one NIC. */
+export function print(nic: Nic): void {
+  const crew = nic.crew;
   crew.gatherStatistics();
-  publish(0, own);
+  publish(0, nic.lane);
   events.begin("stats");
-  events.num("nic", nic);
+  events.num("nic", nic.device.link.index);
+  if (!nic.present) events.flag("removed", true);
   events.beginArray("queues");
   for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) printLane(cpu);
   events.endArray();
-  events.num("accepted", sum(ACCEPTED));
-  events.num("discarded", sum(DISCARDED));
-  events.num("recoveries", recoveries);
+  events.num("accepted", sum(crew, ACCEPTED));
+  events.num("discarded", sum(crew, DISCARDED));
+  events.num("recoveries", nic.recoveries);
   events.end();
 }
 
-function sum(place: u32): u64 {
+function sum(crew: Crew, place: u32): u64 {
   let total: u64 = 0;
   for (let cpu: u32 = 0; cpu < crew.lanes; cpu++) total += mail.statistic(cpu, place);
   return total;

@@ -1,9 +1,10 @@
 /**
- * What every CPU but the first does: it takes commands from CPU 0 by mail, makes a queue pair when
- * it is told to, and runs it. Called by main.ts. crew.ts is the other side.
+ * What every CPU but the first does: it takes commands from CPU 0 by mail, makes queue pairs when
+ * it is told to, one a NIC at most, and runs them. Called by main.ts. crew.ts is the other side.
  */
 import * as config from "./config";
 import * as cpus from "./cpus";
+import * as lanes from "./lanes";
 import * as machine from "./machine";
 import * as mail from "./mail";
 import * as stats from "./stats";
@@ -22,21 +23,30 @@ import {
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
 
+/** What this CPU has of one NIC, from its first set-up on. */
+class Post {
+  readonly link: Link;
+  /** Whether the device runs; the lane runs if the device uses it as well. */
+  started: bool = false;
+  sequence: u32 = 0;
+  saidDone: bool = false;
+
+  constructor(
+    readonly nic: u32,
+    readonly lane: Lane,
+  ) {
+    this.link = lane.link;
+  }
+}
+
 let cpu: u32 = 0;
-let lane: Lane | null = null;
-let link: Link = changetype<Link>(0);
 let setup: PairSetup = changetype<PairSetup>(0);
 let rings: PairRings = changetype<PairRings>(0);
-/** Whether the device runs, and whether this lane is one of those that it uses. */
-let started: bool = false;
-let running: bool = false;
-let sequence: u32 = 0;
-let saidDone: bool = false;
+const posts = new StaticArray<Post | null>(config.NICS_MAX);
 
 export function boot(): void {
   cpu = machine.cpuIndex();
   cpus.join();
-  link = new Link(0);
   setup = new PairSetup();
   rings = new PairRings();
 }
@@ -45,106 +55,132 @@ export function boot(): void {
 export function step(): u64 {
   const command = mail.pending(cpu);
   if (command != mail.Command.None) obey(command);
-  const current = lane;
-  if (!running || current == null) return NEVER;
-  if (mail.state(mail.State.Sequence) != sequence) adopt(current);
+  if (!lanes.anyRuns()) return NEVER;
+  for (let nic: u32 = 0; nic < lanes.count; nic++) {
+    const post = unchecked(posts[nic]);
+    if (post == null || !post.lane.running) continue;
+    if (mail.nicState(nic, mail.NicState.Sequence) != post.sequence) adopt(post);
+  }
   const start = machine.tsc();
-  const worked = current.step(start);
-  if (current.pair.isBroken()) {
+  const worked = lanes.step(start);
+  let deadline = NEVER;
+  for (let nic: u32 = 0; nic < lanes.count; nic++) {
+    const post = unchecked(posts[nic]);
+    if (post != null && post.lane.running) deadline = min(deadline, look(post, start));
+  }
+  return lanes.rest(worked, deadline);
+}
+
+/** What there is to do for a lane beside its packets; answers when to do it again. */
+function look(post: Post, start: u64): u64 {
+  const lane = post.lane;
+  if (lane.pair.isBroken()) {
     // CPU 0 looks at the rings' state when it is woken, and resets the device.
-    running = false;
-    started = false;
-    mail.setBroken(cpu, current.pair.fault());
+    lane.running = false;
+    post.started = false;
+    mail.setBroken(cpu, post.nic, lane.pair.fault());
     machine.wake(mail.state(mail.State.ApicId));
     return NEVER;
   }
-  const deadline = current.stack.poll(start);
-  if (current.runner.done && !saidDone) {
-    saidDone = true;
-    mail.setDone(cpu);
+  if (lane.runner.done && !post.saidDone) {
+    post.saidDone = true;
+    mail.setDone(cpu, post.nic);
     machine.wake(mail.state(mail.State.ApicId));
   }
-  return current.rest(worked, deadline);
+  return lane.stack.poll(start);
 }
 
 function obey(command: mail.Command): void {
-  if (command == mail.Command.SetUp) setUp();
-  else if (command == mail.Command.Start) start();
-  else if (command == mail.Command.Stop) stop();
-  else if (command == mail.Command.Turn) turn();
-  else if (command == mail.Command.Report) report();
+  const nic = mail.pendingNic(cpu);
+  if (command == mail.Command.SetUp) setUp(nic);
+  else if (command == mail.Command.Seal) seal();
+  else {
+    const post = unchecked(posts[nic]);
+    if (post != null) obeyFor(post, command);
+  }
   mail.answer(cpu);
 }
 
-/** Makes the pair the first time, and empties it every time. */
-function setUp(): void {
+function obeyFor(post: Post, command: mail.Command): void {
+  if (command == mail.Command.Start) start(post);
+  else if (command == mail.Command.Turn) turn(post);
+  else if (command == mail.Command.Report) stats.publish(cpu, post.lane);
+  else {
+    post.started = false;
+    post.lane.running = false;
+    if (command == mail.Command.Empty) post.lane.empty();
+  }
+}
+
+/** The pair's setup, as CPU 0 sent it. */
+function readSetup(): void {
   for (let i: u32 = 0; i < PAIR_SETUP_WORDS; i++) {
     store<u32>(changetype<usize>(setup) + (i << 2), mail.argument(cpu, ARGUMENT_SETUP + i));
   }
+}
+
+/** Makes the pair the first time, and empties it every time. */
+function setUp(nic: u32): void {
+  readSetup();
+  const post = postOf(nic);
+  const link = post.link;
   store<u32>(link.mac, setup.macLow);
   store<u16>(link.mac, <u16>setup.macHigh, 4);
   link.mtu = setup.mtu;
-  let current = lane;
-  if (current == null) {
-    // CPU 0 has read the same words and found them right.
-    config.parse();
-    const lanes = mail.argument(cpu, ARGUMENT_LANES);
-    current = new Lane(link, setup, new config.NicConfig(), cpu, lanes);
-    lane = current;
-    seal();
-  }
-  current.pair.renew(setup);
-  current.pair.describe(rings);
+  post.lane.pair.renew(setup);
+  post.lane.pair.describe(rings);
   for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
     mail.setResult(cpu, i, load<u32>(changetype<usize>(rings) + (i << 2)));
   }
 }
 
-function start(): void {
-  const current = lane;
-  if (current == null) return;
-  for (let i: u32 = 0; i < PAIR_SETUP_WORDS; i++) {
-    store<u32>(changetype<usize>(setup) + (i << 2), mail.argument(cpu, ARGUMENT_SETUP + i));
-  }
-  current.runner.restart();
-  adopt(current);
-  started = true;
-  turn();
-  current.pair.start(setup);
+function postOf(nic: u32): Post {
+  const known = unchecked(posts[nic]);
+  if (known != null) return known;
+  // CPU 0 has read the same words and found them right.
+  if (lanes.count == 0) config.parse();
+  const count = mail.argument(cpu, ARGUMENT_LANES);
+  const lane = lanes.make(new Link(nic), setup, new config.NicConfig(), cpu, count);
+  const post = new Post(nic, lane);
+  unchecked((posts[nic] = post));
+  return post;
 }
 
-function stop(): void {
-  started = false;
-  running = false;
+function start(post: Post): void {
+  readSetup();
+  post.lane.runner.restart();
+  adopt(post);
+  post.started = true;
+  turn(post);
+  post.lane.pair.start(setup);
 }
 
 /** Paused, everything stays as it is: rings, packets in hand, and what the device still sends. */
-function turn(): void {
-  running = started && cpu < mail.state(mail.State.Active);
+function turn(post: Post): void {
+  post.lane.running = post.started && cpu < mail.nicState(post.nic, mail.NicState.Active);
 }
 
 /** Takes over what CPU 0 published of link and addresses. */
-function adopt(current: Lane): void {
-  sequence = mail.state(mail.State.Sequence);
+function adopt(post: Post): void {
+  const nic = post.nic;
+  const link = post.link;
+  const stack = post.lane.stack;
+  post.sequence = mail.nicState(nic, mail.NicState.Sequence);
   machine.acquire();
-  link.linkUp = mail.state(mail.State.LinkUp) != 0;
-  const low = mail.state(mail.State.MacLow);
-  const high = mail.state(mail.State.MacHigh);
+  link.linkUp = mail.nicState(nic, mail.NicState.LinkUp) != 0;
+  const low = mail.nicState(nic, mail.NicState.MacLow);
+  const high = mail.nicState(nic, mail.NicState.MacHigh);
   link.renamed = link.renamed || low != load<u32>(link.mac) || high != load<u16>(link.mac, 4);
   store<u32>(link.mac, low);
   store<u16>(link.mac, <u16>high, 4);
-  current.stack.mirror(
-    mail.state(mail.State.Ip),
-    mail.state(mail.State.Prefix),
-    mail.state(mail.State.Gateway),
-    mail.state(mail.State.Configuring) != 0,
+  stack.mirror(
+    mail.nicState(nic, mail.NicState.Ip),
+    mail.nicState(nic, mail.NicState.Prefix),
+    mail.nicState(nic, mail.NicState.Gateway),
+    mail.nicState(nic, mail.NicState.Configuring) != 0,
   );
-  if (mail.state(mail.State.HopKnown) != 0) {
-    current.stack.arp.mirror(mail.state(mail.State.HopMacLow), mail.state(mail.State.HopMacHigh));
+  if (mail.nicState(nic, mail.NicState.HopKnown) != 0) {
+    const hopLow = mail.nicState(nic, mail.NicState.HopMacLow);
+    stack.arp.mirror(hopLow, mail.nicState(nic, mail.NicState.HopMacHigh));
   }
-}
-
-function report(): void {
-  const current = lane;
-  if (current != null) stats.publish(cpu, current);
 }

@@ -6,15 +6,19 @@
 
 /** Modules, or beginnings of functions in them, by the names that wasm2c makes of them. */
 const COLD = [
-  "kernel/(acpi|config|console|control|cpus|crew|device-stats|events|interrupts|memory)",
-  "kernel/(nic|stats|text|words|worker/boot)",
-  "kernel/main/(boot|find|features|obey|open|end|announce|print)",
+  "kernel/(acpi|config|console|control|cpus|crew|device-stats|events|hotplug|interrupts|memory)",
+  "kernel/(nic/|nics-forward|nics/(bring|find|print|announce|are)|stats|text|words)",
+  "kernel/worker/(boot|obey|readSetup|setUp|postOf|start|turn|adopt|Post)",
+  "kernel/lanes/make",
+  "kernel/main/(boot|features|obey|open|end)",
   "kernel/net/(address|arp|dhcp|relay)",
   "kernel/apps/source-frame",
   "drivers/pci",
   "drivers/virtio/(transport|capabilities|features)",
   "drivers/net/(commands|control-queue|device|net-config|rss|settings)",
   "drivers/net/packet/PacketPool#(constructor|reset)",
+  "drivers/virtio/split-ring/SplitRing#(constructor|reset|releaseAll)",
+  "drivers/net/queue-pair/QueuePair#(constructor|empty|takeBack|renew|describe|start|fault)",
   "~lib",
   "~start",
 ];

@@ -6,7 +6,8 @@
  */
 import { ControlQueue } from "./control-queue";
 
-const CLASS_RX: u32 = 0;
+export const CLASS_RX: u32 = 0;
+export const RX_PROMISCUOUS: u32 = 0;
 const CLASS_MAC: u32 = 1;
 const MAC_TABLE_SET: u32 = 0;
 const MAC_ADDR_SET: u32 = 1;

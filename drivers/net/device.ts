@@ -14,7 +14,7 @@ import { NO_MSIX_VECTOR, VirtioPci } from "../virtio/transport";
 import { NetConfig } from "./net-config";
 import { Link } from "./link";
 import { PairRings, PairSetup } from "./pair-setup";
-import { QueuePair } from "./queue-pair";
+import { QueuePair, packetsFor } from "./queue-pair";
 import { ControlQueue, ControlState } from "./control-queue";
 import { Settings } from "./settings";
 import * as commands from "./commands";
@@ -27,7 +27,7 @@ const DEVICE_TRANSITIONAL: u32 = 0x1000;
 
 /** Ring sizes: what we use at most, and below what it makes no sense. Powers of two. */
 const RING_SIZE_MAX: u32 = 1024;
-const RING_SIZE_MIN: u32 = 2;
+export const RING_SIZE_MIN: u32 = 2;
 
 /** Ethernet header, and a VLAN tag, around an MTU. */
 const ETHERNET_BYTES: u32 = 14;
@@ -40,7 +40,7 @@ const MERGE_BYTES: u32 = 4096;
 const LARGE_BYTES: u32 = 65589;
 
 /** Memory kept free for what is allocated after the pairs. */
-const RESERVE_BYTES: u32 = 256 << 10;
+export const RESERVE_BYTES: u32 = 256 << 10;
 
 const QUEUE_INDEX_MAX: u32 = 0xffff;
 
@@ -67,6 +67,10 @@ export class NetDevice {
   readonly settings: Settings = new Settings();
   /** The rings' sizes and the rest that all pairs have in common; valid after `negotiate`. */
   readonly setup: PairSetup = new PairSetup();
+  /** Features that the other NIC of app=forward does not let us accept. */
+  withheld: u64 = 0;
+  /** How many devices the memory that is left is for, this one included. */
+  shares: u32 = 1;
   private offered: u64 = 0;
   private leftOut: u64;
   private polling: bool;
@@ -94,6 +98,23 @@ export class NetDevice {
     const entries = this.transport.msix.entries;
     const vectors = this.polling ? u32.MAX_VALUE : entries > 2 ? (entries - 1) / 2 : 1;
     return min(this.config.pairsMax, vectors);
+  }
+
+  /** What would be accepted; leaves the device as after a reset. 0 if it does not answer. */
+  acceptable(): u64 {
+    const transport = this.transport;
+    if (transport.problem != null || !transport.reset()) return 0;
+    transport.addStatus(status.ACKNOWLEDGE);
+    transport.addStatus(status.DRIVER);
+    const acceptable = features.choose(transport.offered(0), this.leftOut);
+    transport.reset();
+    return acceptable;
+  }
+
+  /** Another device was plugged in, in the place of the one before; `begin` comes next. */
+  replace(): void {
+    this.transport.findAgain();
+    this.printed = false;
   }
 
   // The bring-up of virtio 1.4 §3.1.1, in its order: begin, then a pair after the other, then
@@ -210,7 +231,7 @@ export class NetDevice {
     if (!this.printed) {
       report.printDevice(this.link.index, transport.pci, this.offered, transport.offered(1));
     }
-    let accepted = features.choose(this.offered, this.leftOut);
+    let accepted = features.choose(this.offered, this.leftOut | this.withheld);
     // virtio 1.4 §3.1.1 lets us read, not write, the configuration before we decide.
     const mtuUsable = !features.has(accepted, features.MTU) || this.config.isMtuUsable();
     if (!mtuUsable) accepted &= ~((<u64>1) << features.MTU);
@@ -218,7 +239,8 @@ export class NetDevice {
       const declined = this.offered & ~accepted;
       const index = this.link.index;
       const high = transport.offered(1);
-      report.printFeatures(index, accepted, declined, high, this.leftOut, mtuUsable);
+      const leftOut = this.leftOut;
+      report.printFeatures(index, accepted, declined, high, leftOut, this.withheld, mtuUsable);
     }
     this.printed = true;
     // virtio 1.4 §6.1: VERSION_1 must be accepted; without it this is a legacy device.
@@ -257,13 +279,15 @@ export class NetDevice {
       return "the device's queue sizes are unusable";
     }
     setup.frameBytes = frameBytes;
-    while (QueuePair.bytes(setup) + RESERVE_BYTES > <u32>arena.available()) {
+    const share = <u32>arena.available() / this.shares;
+    while (QueuePair.bytes(setup) + RESERVE_BYTES > share) {
       if (setup.rxSize == RING_SIZE_MIN && setup.txSize == RING_SIZE_MIN) {
         return "too little memory for the device's queues";
       }
       setup.rxSize = max(setup.rxSize >> 1, RING_SIZE_MIN);
       setup.txSize = max(setup.txSize >> 1, RING_SIZE_MIN);
     }
+    setup.packets = packetsFor(setup);
     return null;
   }
 

@@ -26,6 +26,8 @@ export class PairSetup {
   txQueue: u32 = 0;
   rxNotify: u32 = 0;
   txNotify: u32 = 0;
+  /** Packets in the pair's pool. */
+  packets: u32 = 0;
 }
 
 export const PAIR_SETUP_WORDS: u32 = offsetof<PairSetup>() >> 2;

@@ -1,6 +1,6 @@
 /**
  * A receive and a transmit queue with the packets that travel between them: what one vCPU owns.
- * Apps and the network stack see only this. Made by device.ts.
+ * Apps and the network stack see only this. Made by kernel/lanes.ts.
  */
 import * as machine from "../../kernel/machine";
 import { RingFault } from "../virtio/ring";
@@ -13,7 +13,7 @@ import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";
 
 /** Packets beyond what both rings hold: bursts in hand and the stack's own. */
-const SPARE_PACKETS: u32 = 2 * BURST_MAX;
+export const SPARE_PACKETS: u32 = 2 * BURST_MAX;
 
 const ETHERNET_BYTES: u32 = 14;
 
@@ -30,12 +30,20 @@ export class QueuePair {
   private armed: bool = false;
   private one: Burst = Burst.create();
 
-  /** Takes memory for everything: at boot only. The pair is usable after `renew`. */
-  constructor(setup: PairSetup) {
-    const pool = new PacketPool(setup.rxSize + setup.txSize + SPARE_PACKETS, setup.frameBytes);
+  /** Whether nobody else has packets of the pool. */
+  private readonly ownsPool: bool;
+
+  /**
+   * Takes memory for everything: at boot only. The pair is usable after `renew`. `shared`: a pool
+   * to use together with its owner, which then lives through resets of either device.
+   */
+  constructor(setup: PairSetup, shared: PacketPool | null = null) {
+    const pool = shared != null ? shared : new PacketPool(setup.packets, setup.frameBytes);
     const offloads = new Offloads();
     this.offloads = offloads;
     this.pool = pool;
+    // A pool for more than this pair has others that use it.
+    this.ownsPool = shared == null && setup.packets == packetsFor(setup);
     this.rx = new RxQueue<SplitRing>(new SplitRing(setup.rxSize, false), pool, offloads);
     this.tx = new TxQueue<SplitRing>(new SplitRing(setup.txSize, true), pool, offloads);
     if (setup.polling == 0) {
@@ -46,15 +54,39 @@ export class QueuePair {
 
   /** Bytes of memory that a pair takes, rounding included. */
   static bytes(setup: PairSetup): u32 {
-    const packets = setup.rxSize + setup.txSize + SPARE_PACKETS;
-    const rings = SplitRing.bytes(setup.rxSize, false) + SplitRing.bytes(setup.txSize, true);
-    return PacketPool.bytes(packets, setup.frameBytes) + rings + 8192;
+    return PacketPool.bytes(packetsFor(setup), setup.frameBytes) + QueuePair.ringBytes(setup);
+  }
+
+  /** The same without the packets. */
+  static ringBytes(setup: PairSetup): u32 {
+    return SplitRing.bytes(setup.rxSize, false) + SplitRing.bytes(setup.txSize, true) + 8192;
+  }
+
+  /** The device is gone: takes back every packet that it had. */
+  empty(): void {
+    this.takeBack();
+    this.rx.ring.reset(false, false);
+    this.tx.ring.reset(false, false);
+    this.rx.reset(0, false);
+    this.tx.reset(0, 0);
+    this.armed = false;
+  }
+
+  /** The device owns nothing any more, so what is in the rings is free. */
+  private takeBack(): void {
+    if (this.ownsPool) {
+      this.pool.reset();
+      return;
+    }
+    // Others have packets of the pool.
+    this.rx.giveBack();
+    this.tx.ring.releaseAll(this.pool);
   }
 
   /** Empties everything, for a device that was reset, and fills the receive ring. */
   renew(setup: PairSetup): void {
+    this.takeBack();
     this.offloads.set(((<u64>setup.featuresHigh) << 32) | setup.featuresLow);
-    this.pool.reset();
     this.rx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
     this.tx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
     this.rx.reset(setup.rxQueue, setup.mergeable != 0);
@@ -188,6 +220,11 @@ export class QueuePair {
   txInterrupts(): u32 {
     return this.txVector != 0 ? machine.interruptCount(this.txVector) : 0;
   }
+}
+
+/** Packets that a pair of its own needs: what both rings hold, and spare ones. */
+export function packetsFor(setup: PairSetup): u32 {
+  return setup.rxSize + setup.txSize + SPARE_PACKETS;
 }
 
 /** Faults of the transmit ring are numbered from here on, those of the receive ring from 1 on. */

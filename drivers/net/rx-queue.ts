@@ -50,6 +50,14 @@ export class RxQueue<R extends Ring> {
     this.missing = 0;
   }
 
+  /** Releases every packet in the ring, and what there is of a merged one. */
+  giveBack(): void {
+    const partial = this.partial;
+    if (partial != null) this.pool.release(partial);
+    this.partial = null;
+    this.ring.releaseAll(this.pool);
+  }
+
   /** Fills the ring with free packets of the pool. Tells the device only through `kick`. */
   provide(): void {
     const ring = this.ring;

@@ -15,6 +15,8 @@ import { Rss } from "./rss";
 
 const SLOT_SHIFT: u32 = 4;
 const VLANS: u32 = 4096;
+/** Class, command and whether it is on. */
+const RX_MODE_BYTES: u8 = 3;
 
 /** Queues whose coalescing can be set one by one: those of 64 pairs. */
 export const COALESCED_QUEUES_MAX: u32 = 128;
@@ -78,6 +80,23 @@ export class Settings {
   offloads(negotiated: u64): u64 {
     const slot = this.slots + (Slot.Offloads << SLOT_SHIFT);
     return load<u8>(slot) == 0 ? negotiated : load<u64>(slot + 3);
+  }
+
+  /** Nothing was ever said: for a device that is not the one that said yes. */
+  forget(): void {
+    memory.fill(this.slots, 0, SLOTS << SLOT_SHIFT);
+    memory.fill(this.vlansTold, 0, VLANS >> 3);
+    memory.fill(this.vlansOn, 0, VLANS >> 3);
+    this.macTableBytes = 0;
+  }
+
+  /** A receive mode to be told from the next bring-up on, as if the device had said yes. */
+  presetRxMode(mode: u32): void {
+    const to = this.slots + ((Slot.RxMode + mode) << SLOT_SHIFT);
+    store<u8>(to, RX_MODE_BYTES);
+    store<u8>(to, <u8>commands.CLASS_RX, 1);
+    store<u8>(to, <u8>mode, 2);
+    store<u8>(to, 1, 3);
   }
 
   // ---- the device was reset ---------------------------------------------------------------------

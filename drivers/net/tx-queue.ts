@@ -13,6 +13,8 @@ export class TxQueue<R extends Ring> {
   readonly statistics: QueueStatistics = new QueueStatistics();
   /** Where to notify the device, a window address; set when it runs. */
   notifyAddress: u32 = 0;
+  /** Buffers that the device has; a packet of several segments is one descriptor at times. */
+  buffers: u32 = 0;
   private pool: PacketPool;
   private offloads: Offloads;
   private notifyValue: u32 = 0;
@@ -32,6 +34,7 @@ export class TxQueue<R extends Ring> {
     this.notifyValue = queueIndex;
     this.frameMax = frameMax;
     this.published = false;
+    this.buffers = 0;
   }
 
   /**
@@ -53,6 +56,7 @@ export class TxQueue<R extends Ring> {
       if (!simple) {
         ring.offerReadable(burst, first, i - first);
         sent += i - first;
+        this.buffers += i - first;
         first = i + 1;
         if (!this.offerSegments(packet)) continue;
         sent++;
@@ -61,6 +65,7 @@ export class TxQueue<R extends Ring> {
     }
     ring.offerReadable(burst, first, count - first);
     sent += count - first;
+    this.buffers += count - first;
     if (sent == 0) return;
     this.statistics.packets += sent;
     this.statistics.bytes += bytes;
@@ -80,6 +85,7 @@ export class TxQueue<R extends Ring> {
       return false;
     }
     this.ring.offerChain(packet, segments);
+    this.buffers += segments;
     return true;
   }
 
@@ -102,7 +108,9 @@ export class TxQueue<R extends Ring> {
       done.clear();
       // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
       if (this.ring.take(done, BURST_MAX) == 0) return;
+      const before = this.pool.free;
       for (let i: u32 = 0; i < done.count; i++) this.pool.release(done.get(i));
+      this.buffers -= this.pool.free - before;
     }
   }
 

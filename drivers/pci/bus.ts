@@ -15,6 +15,8 @@ export const NO_FUNCTION: u32 = u32.MAX_VALUE;
 
 /** A bit for each bus that exists: bus 0, and those that a bridge found so far leads to. */
 let buses: u32 = 1;
+/** For each bus the bridge that leads to it; 0, the host bridge, for none. */
+const bridges = new StaticArray<u32>(32);
 
 /**
  * The next function after `previous` (NO_FUNCTION: the first one) on a bus that is reachable, in
@@ -48,5 +50,13 @@ function following(bdf: u32): u32 {
 function noteBridge(bdf: u32): void {
   if ((config.read8(bdf, HEADER_TYPE) & 0x7f) != HEADER_BRIDGE) return;
   const secondary = config.read8(bdf, SECONDARY_BUS);
-  if (secondary > bdf >> 8 && secondary < config.busLimit()) buses |= 1 << secondary;
+  if (secondary <= bdf >> 8 || secondary >= config.busLimit()) return;
+  buses |= 1 << secondary;
+  unchecked((bridges[secondary] = bdf));
+}
+
+/** The bridge that leads to the bus of a function; NO_FUNCTION on bus 0. */
+export function bridgeTo(bdf: u32): u32 {
+  const bridge = unchecked(bridges[(bdf >> 8) & 31]);
+  return bridge == 0 ? NO_FUNCTION : bridge;
 }

@@ -18,27 +18,47 @@ const BAR_IO: u32 = 1;
 const BAR_TYPE_MASK: u32 = 6;
 const BAR_TYPE_64: u32 = 4;
 
+/** Pieces of BARs that are remembered. A driver maps four. */
+const MAPPINGS_MAX: u32 = 8;
+
 /** Capabilities lie in 0x40 to 0xff, 4 bytes apart at least: a longer list is a loop. */
 const CAPABILITIES_MAX: u32 = 48;
 
 export class PciFunction {
   readonly bdf: u32;
-  readonly vendor: u32;
-  readonly device: u32;
+  /** As they were when `identify` looked last. */
+  vendor: u32 = 0;
+  device: u32 = 0;
   /** Physical addresses and sizes in bytes; size 0: absent, an I/O BAR, or without an address. */
   private barAddress: StaticArray<u64> = new StaticArray<u64>(BARS);
   private barSize: StaticArray<u64> = new StaticArray<u64>(BARS);
+  /** What was mapped, for a function that goes and comes back: the window gives nothing back. */
+  private mapped: StaticArray<u64> = new StaticArray<u64>(MAPPINGS_MAX);
+  private mappedBytes: StaticArray<u32> = new StaticArray<u32>(MAPPINGS_MAX);
+  private mappedAt: StaticArray<u32> = new StaticArray<u32>(MAPPINGS_MAX);
+  private mappings: u32 = 0;
 
   constructor(bdf: u32) {
     this.bdf = bdf;
-    const id = config.read32(bdf, 0);
+    this.identify();
+  }
+
+  /** Reads vendor and device again. False if there is no function here now. */
+  identify(): bool {
+    const id = config.read32(this.bdf, 0);
     this.vendor = id & 0xffff;
     this.device = id >> 16;
+    return id != u32.MAX_VALUE;
+  }
+
+  /** Whether the function is still the one that was identified. */
+  isThere(): bool {
+    return config.read32(this.bdf, 0) == (this.vendor | (this.device << 16));
   }
 
   /**
    * Finds out where the memory BARs are, gives an address to those that firmware left empty (there
-   * is no firmware on microvm), and lets the function answer to them and reach our memory.
+   * is no firmware on microvm, nor for a function that is plugged in later), and lets the function answer to them and reach our memory.
    */
   enable(): void {
     const command = config.read32(this.bdf, COMMAND) & 0xffff;
@@ -53,6 +73,8 @@ export class PciFunction {
   /** Sizes one BAR by writing all ones (PCI 3.0 §6.2.5.1). True if it takes two registers. */
   private readBar(bar: u32): bool {
     const offset = FIRST_BAR + 4 * bar;
+    const lastSize = unchecked(this.barSize[bar]);
+    unchecked((this.barSize[bar] = 0));
     const low = config.read32(this.bdf, offset);
     if (low & BAR_IO) return false;
     const wide = (low & BAR_TYPE_MASK) == BAR_TYPE_64 && bar + 1 < BARS;
@@ -64,6 +86,8 @@ export class PciFunction {
     const size = ~(((<u64>maskHigh) << 32) | maskLow) + 1;
     let address = ((<u64>high) << 32) | (low & ~(<u32>0xf));
     if (maskLow == 0 && (!wide || maskHigh == 0)) return wide;
+    // One that comes back gets its place back, which bridges before it lead to.
+    if (address == 0 && size == lastSize) address = unchecked(this.barAddress[bar]);
     if (address == 0) address = allocateBar(size);
     config.write32(this.bdf, offset, <u32>address | (low & 0xf));
     if (wide) config.write32(this.bdf, offset + 4, <u32>(address >> 32));
@@ -79,7 +103,18 @@ export class PciFunction {
    */
   mapBar(bar: u32, offset: u32, length: u32): u32 {
     if (!this.barHolds(bar, offset, length)) return 0;
-    return machine.mapDevice(unchecked(this.barAddress[bar]) + offset, length);
+    const physical = unchecked(this.barAddress[bar]) + offset;
+    for (let i: u32 = 0; i < this.mappings; i++) {
+      const fits = unchecked(this.mappedBytes[i]) >= length;
+      if (fits && unchecked(this.mapped[i]) == physical) return unchecked(this.mappedAt[i]);
+    }
+    const window = machine.mapDevice(physical, length);
+    if (window == 0 || this.mappings == MAPPINGS_MAX) return window;
+    unchecked((this.mapped[this.mappings] = physical));
+    unchecked((this.mappedBytes[this.mappings] = length));
+    unchecked((this.mappedAt[this.mappings] = window));
+    this.mappings++;
+    return window;
   }
 
   /** Whether `length` bytes at `offset` lie inside a memory BAR. The sum is taken in 64 bits. */

@@ -25,7 +25,13 @@ export class Msix {
 
   constructor(pci: PciFunction) {
     this.pci = pci;
-    const capability = pci.findCapability(CAPABILITY_MSIX, 0);
+    this.find();
+  }
+
+  /** Looks for the capability, again after the function was plugged in anew. */
+  find(): void {
+    this.entries = 0;
+    const capability = this.pci.findCapability(CAPABILITY_MSIX, 0);
     if (capability != 0) this.read(capability);
   }
 

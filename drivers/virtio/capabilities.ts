@@ -32,14 +32,21 @@ export class Structure {
  * least `needed` bytes long. Of a longer one only `mapMax` bytes are mapped. Capabilities of other
  * types, with reserved BAR numbers, or that lie about their place, are passed over.
  */
-export function findStructure(pci: PciFunction, type: u32, needed: u32, mapMax: u32): Structure {
-  const found = new Structure();
+export function findStructure(
+  pci: PciFunction,
+  type: u32,
+  needed: u32,
+  mapMax: u32,
+  found: Structure,
+): void {
+  found.mapped = 0;
+  found.length = 0;
+  found.multiplier = 0;
   let capability = pci.findCapability(CAPABILITY_VENDOR, 0);
   for (let i: u32 = 0; i < CAPABILITIES_MAX && capability != 0; i++) {
-    if (readStructure(pci, capability, type, needed, mapMax, found)) return found;
+    if (readStructure(pci, capability, type, needed, mapMax, found)) return;
     capability = pci.findCapability(CAPABILITY_VENDOR, capability);
   }
-  return found;
 }
 
 function readStructure(

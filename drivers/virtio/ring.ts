@@ -3,7 +3,7 @@
  * parameter, `RxQueue<SplitRing>`: the compiler makes a copy of the code for each, and no call is
  * dispatched at run time. The methods are explained in split-ring.ts.
  */
-import { Burst, Packet } from "../net/packet";
+import { Burst, Packet, PacketPool } from "../net/packet";
 
 /** What a device did wrong with a ring. */
 export enum RingFault {
@@ -32,4 +32,5 @@ export interface Ring {
   take(burst: Burst, max: u32): u32;
   enableInterrupts(ahead: u32): bool;
   disableInterrupts(): void;
+  releaseAll(pool: PacketPool): void;
 }

@@ -20,7 +20,7 @@
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "../net/packet";
 import { Ring, RingFault } from "./ring";
 
 const DESC_F_NEXT: u32 = 1;
@@ -358,6 +358,20 @@ export class SplitRing implements Ring {
       slot = this.slots + (id << SLOT_SHIFT);
     }
     return tail;
+  }
+
+  /**
+   * Releases all packets that the device had: it was reset, or is gone. The ring is usable after
+   * `reset`.
+   */
+  releaseAll(pool: PacketPool): void {
+    for (let id: u32 = 0; id < this.size; id++) {
+      const slot = this.slots + (id << SLOT_SHIFT);
+      const held = <u32>load<u64>(slot, SLOT_PACKET);
+      if (held != 0) pool.release(changetype<Packet>(<usize>held));
+      store<u32>(slot, 0, SLOT_PACKET);
+    }
+    this.outstanding = 0;
   }
 
   // ---- interrupts -------------------------------------------------------------------------------

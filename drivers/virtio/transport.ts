@@ -53,15 +53,34 @@ export class VirtioPci {
   private notifyBytes: u32 = 0;
   private notifyMultiplier: u32 = 0;
   private device: u32 = 0;
+  private readonly commonPlace: caps.Structure = new caps.Structure();
+  private readonly notifyPlace: caps.Structure = new caps.Structure();
+  private readonly devicePlace: caps.Structure = new caps.Structure();
 
-  /** Finds and maps the structures. Sets `problem` if one that we need is missing. */
   constructor(pci: PciFunction) {
     this.pci = pci;
     pci.enable();
-    const common = caps.findStructure(pci, caps.COMMON_CFG, COMMON_BYTES, COMMON_BYTES);
-    const notify = caps.findStructure(pci, caps.NOTIFY_CFG, 2, NOTIFY_MAP_BYTES_MAX);
-    const device = caps.findStructure(pci, caps.DEVICE_CFG, 1, DEVICE_MAP_BYTES_MAX);
     this.msix = new Msix(pci);
+    this.find();
+  }
+
+  /** The function is one that was plugged in later, in the place of the first one. */
+  findAgain(): void {
+    this.pci.enable();
+    this.msix.find();
+    this.find();
+  }
+
+  /** Finds and maps the structures. Sets `problem` if one that we need is missing. */
+  private find(): void {
+    const pci = this.pci;
+    const common = this.commonPlace;
+    const notify = this.notifyPlace;
+    const device = this.devicePlace;
+    caps.findStructure(pci, caps.COMMON_CFG, COMMON_BYTES, COMMON_BYTES, common);
+    caps.findStructure(pci, caps.NOTIFY_CFG, 2, NOTIFY_MAP_BYTES_MAX, notify);
+    caps.findStructure(pci, caps.DEVICE_CFG, 1, DEVICE_MAP_BYTES_MAX, device);
+    this.problem = null;
     // virtio 1.4 §4.1.5.1.1.1: without the structures it is a legacy device; we give up on it.
     if (common.mapped == 0) {
       this.problem = "no common configuration structure: not a modern virtio device";

@@ -1,11 +1,13 @@
 /**
- * The app that the command line chose, as one object. Made and driven by main.ts; the choice is a
+ * The app that the command line chose, as one object. Made and driven by lane.ts; the choice is a
  * comparison a burst.
  */
 import * as config from "../config";
 import { QueuePair } from "../../drivers/net/queue-pair";
+import { Lane } from "../lane";
 import { Stack } from "../net/stack";
 import { Echo } from "./echo";
+import { Forward } from "./forward";
 import { Idle } from "./idle";
 import { Sink } from "./sink";
 import { Source } from "./source";
@@ -14,6 +16,7 @@ export class Runner {
   private echo: Echo | null = null;
   private sink: Sink | null = null;
   private source: Source | null = null;
+  private forward: Forward | null = null;
   private idle: Idle | null = null;
 
   /** At boot only. `lane` of `lanes`: a source's frames are divided among them. */
@@ -21,7 +24,14 @@ export class Runner {
     if (config.app == config.App.Sink) this.sink = new Sink(pair, stack);
     else if (config.app == config.App.Source) this.source = new Source(pair, stack, lane, lanes);
     else if (config.app == config.App.Echo) this.echo = new Echo(pair, stack);
+    else if (config.app == config.App.Forward) this.forward = new Forward(pair, stack);
     else this.idle = new Idle(pair, stack);
+  }
+
+  /** The other NIC's lane on this CPU is there: app=forward sends on it. */
+  join(other: Lane): void {
+    const forward = this.forward;
+    if (forward != null) forward.join(other);
   }
 
   /** One turn; false when there was nothing to do. */
@@ -33,6 +43,8 @@ export class Runner {
     if (sink != null) return sink.step(now);
     const echo = this.echo;
     if (echo != null) return echo.step(now);
+    const forward = this.forward;
+    if (forward != null) return forward.step();
     const idle = this.idle;
     return idle != null && idle.step(now);
   }

@@ -35,10 +35,14 @@ export enum DropReason {
   Dhcp,
   /** An answer that the device cannot send: it would have to be cut. */
   Offload,
+  /** app=forward: the other NIC has no room in its ring, or holds as many buffers as it may. */
+  ForwardFull,
+  /** app=forward: the other NIC is not there, or does not use this lane. */
+  ForwardDown,
 }
 
 /** How many there are. */
-export const DROP_REASONS: u32 = DropReason.Offload + 1;
+export const DROP_REASONS: u32 = DropReason.ForwardDown + 1;
 
 /** In the order of DropReason. */
 const NAMES: StaticArray<string> = [
@@ -63,6 +67,8 @@ const NAMES: StaticArray<string> = [
   "udp_port",
   "dhcp",
   "answer_offload",
+  "forward_full",
+  "forward_down",
 ];
 
 export class Drops {

@@ -119,7 +119,7 @@ export class Stack {
     const ethertype = ethernet.accept(this.net, packet);
     if (ethertype == ETHERTYPE_IPV4) return this.receiveIpv4(packet);
     if (ethertype == ETHERTYPE_ARP) {
-      if (this.relays && arp.isReply(packet)) return relay(packet);
+      if (this.relays && arp.isReply(packet)) return relay(packet, this.net.link.index);
       return this.arp.receive(packet);
     }
     if (ethertype != ethernet.DROPPED) this.net.drops.count(DropReason.Ethertype);
@@ -138,7 +138,7 @@ export class Stack {
     const port = udp.accept(net, packet);
     if (port == 0) return false;
     const dhcp = this.dhcp;
-    if (port == udp.PORT_DHCP_CLIENT && this.relays) return relay(packet);
+    if (port == udp.PORT_DHCP_CLIENT && this.relays) return relay(packet, this.net.link.index);
     if (port == udp.PORT_DHCP_CLIENT && dhcp != null) {
       dhcp.receive(packet, ETHERNET_BYTES + ipv4.headerBytes + udp.UDP_BYTES, udp.dataBytes);
       return false;

@@ -18,7 +18,11 @@ export const STATIC_IP = "ip=192.0.2.2/24";
 
 export interface GuestOptions extends Partial<MachineOptions> {
   readonly net?: Partial<NetOptions>;
+  /** Further NICs, each on a wire of its own, in the slots behind the first one. */
+  readonly more?: readonly Partial<NetOptions>[];
 }
+
+const SLOT_SHIFT = 3;
 
 /** `stats` as the image prints it, with what it adds to the contract. */
 export interface ModelStats extends StatsEvent {
@@ -29,21 +33,51 @@ export interface ModelStats extends StatsEvent {
 
 export class Guest {
   readonly machine: Machine;
-  readonly nic: NetDevice;
-  readonly peer: Peer;
+  readonly nics: NetDevice[] = [];
+  readonly peers: Peer[] = [];
   private readonly claimed = new Set<GuestEvent>();
 
   constructor(options: GuestOptions) {
-    const { net, ...machine } = options;
+    const { net, more = [], ...machine } = options;
     this.machine = new Machine({ commandLine: STATIC_IP, ...machine });
-    this.nic = new NetDevice(this.machine, net);
-    this.peer = new Peer(this.nic);
+    for (const [index, each] of [net, ...more].entries()) this.plugIn(index, each);
   }
 
-  /** Boots and runs until `ready`. */
+  /** The first NIC and its peer: what most tests have. */
+  get nic(): NetDevice {
+    return this.nicAt(0);
+  }
+
+  get peer(): Peer {
+    return this.peerAt(0);
+  }
+
+  nicAt(index: number): NetDevice {
+    const nic = this.nics[index];
+    if (nic === undefined) throw new ModelError(`there is no NIC ${index}`);
+    return nic;
+  }
+
+  peerAt(index: number): Peer {
+    const peer = this.peers[index];
+    if (peer === undefined) throw new ModelError(`there is no peer ${index}`);
+    return peer;
+  }
+
+  /** Puts a NIC into its slot, with a peer that knows nothing yet. */
+  plugIn(index: number, options: Partial<NetOptions> = {}): NetDevice {
+    const place = { bdf: (2 + index) << SLOT_SHIFT, mac: `52:54:00:12:34:${56 + index}` };
+    const nic = new NetDevice(this.machine, { ...place, ...options });
+    this.nics[index] = nic;
+    this.peers[index] = new Peer(nic);
+    return nic;
+  }
+
+  /** Boots and runs until every NIC is `ready`. */
   start(): this {
+    const { console } = this.machine;
     this.machine.boot();
-    this.until(() => this.machine.console.find("ready") !== undefined, "it is ready");
+    this.until(() => console.all("ready").length >= this.nics.length, "it is ready");
     return this;
   }
 
@@ -74,21 +108,24 @@ export class Guest {
   }
 
   /** Sends a datagram to the guest's echo port and answers what came back. */
-  echo(payload: Uint8Array): Buffer {
-    const { frames } = this.peer;
+  echo(payload: Uint8Array, nic = 0): Buffer {
+    const peer = this.peerAt(nic);
+    const { frames } = peer;
     const before = frames.length;
-    this.nic.receive(this.peer.echoRequest(payload));
+    this.nicAt(nic).receive(peer.echoRequest(payload));
     this.until(() => frames.length > before, `the echo of ${payload.length} bytes comes back`);
     const answer = parseUdpFrame(frames[before] ?? Buffer.alloc(0));
     if (answer?.udp.sourcePort !== ECHO_PORT) throw new ModelError("no echo but another frame");
     return answer.udp.payload;
   }
 
-  stats(): ModelStats {
-    const before = this.machine.console.all("stats").length;
-    this.machine.console.type("stats");
-    this.until(() => this.machine.console.all("stats").length > before, "it prints stats");
-    return this.machine.console.all("stats")[before] as unknown as ModelStats;
+  stats(nic = 0): ModelStats {
+    const { console } = this.machine;
+    const all = () => console.all("stats").filter((event) => event.nic === nic);
+    const before = all().length;
+    console.type("stats");
+    this.until(() => all().length > before, "it prints stats");
+    return all()[before] as unknown as ModelStats;
   }
 
   /** The status of QEMU's process for this end: 33 success, 35 failure. */

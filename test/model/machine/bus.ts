@@ -21,9 +21,16 @@ const WINDOW_BYTES = 16 << 20;
 const IMAGE_BASE = 1 << 20;
 
 export class Bus {
-  private readonly regions: Region[] = [];
+  private regions: Region[] = [];
+  /** Where something was that has left: reads give all ones, and nobody minds. */
+  private readonly vacated: { readonly base: number; readonly bytes: number }[] = [];
   /** Physical page number of each page of the window. */
   private readonly pages: number[] = [];
+
+  /** Pages of the window that are in use. */
+  get mappedPages(): number {
+    return this.pages.length;
+  }
 
   constructor(
     private readonly memoryEnd: number,
@@ -32,6 +39,12 @@ export class Bus {
 
   add(region: Region): void {
     this.regions.push(region);
+  }
+
+  /** The region leaves, and what the guest still does there is not its fault. */
+  remove(region: Region): void {
+    this.regions = this.regions.filter((other) => other !== region);
+    this.vacated.push({ base: region.base, bytes: region.bytes });
   }
 
   /** A window address plus 1, or 0. */
@@ -77,6 +90,10 @@ export class Bus {
       }
       return region;
     }
+    const wasThere = this.vacated.some(
+      ({ base, bytes }) => physical >= base && physical + width <= base + bytes,
+    );
+    if (wasThere) return undefined;
     this.violations.add(`nothing answers at physical address 0x${physical.toString(16)}`);
     return undefined;
   }

@@ -94,7 +94,7 @@ export class Machine {
   /** Called at every machine call of a guest: the seam for interleaving a device with it. */
   onAccess: ((cpu: Vcpu) => void) | undefined;
   private readonly ioApic: IoApic;
-  private readonly workers: Worker[] = [];
+  private workers: Worker[] = [];
 
   constructor(options: Partial<MachineOptions> = {}) {
     this.options = {
@@ -137,6 +137,10 @@ export class Machine {
 
   attach(worker: Worker): void {
     this.workers.push(worker);
+  }
+
+  detach(worker: Worker): void {
+    this.workers = this.workers.filter((other) => other !== worker);
   }
 
   /** The vCPU that the guest booted on. */

@@ -119,6 +119,12 @@ export class NetDevice implements Worker {
     return pair;
   }
 
+  /** Taken out: nothing of it answers any more. */
+  unplug(): void {
+    this.pci.unplug();
+    this.machine.detach(this);
+  }
+
   setLink(up: boolean): void {
     this.config.writeUInt16LE(up ? LINK_UP : 0, STATUS_FIELD);
     this.pci.interruptConfig();

@@ -181,7 +181,8 @@ export class CommonConfig {
     if ((added & STATUS.driverOk) !== 0) this.owner.start();
   }
 
-  private reset(): void {
+  /** Back to the beginning: the driver asks for it, or the device is taken out. */
+  reset(): void {
     this.owner.stop();
     this.resets++;
     this.accepted = 0n;

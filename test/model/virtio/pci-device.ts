@@ -6,7 +6,7 @@
 //   BAR 1:  MSI-X table
 
 import { DriverError } from "../errors";
-import type { Width } from "../machine/bus";
+import type { Region, Width } from "../machine/bus";
 import type { Machine } from "../machine/machine";
 import { ConfigSpace } from "../pci/config-space";
 import { Msix } from "../pci/msix";
@@ -22,6 +22,9 @@ const PIECE_BYTES = 0x1000;
 const PIECES = ["common", "isr", "device", "notify"] as const;
 /** The last piece is as long as it has to be. */
 const NOTIFY_PIECE = 3;
+/** The device number of a machine's first one, and how far apart firmware puts the BARs. */
+const USUAL_DEVICE = 2;
+const BAR_PLACE_BYTES = 1 << 20;
 const ISR_QUEUE = 1;
 const ISR_CONFIG = 2;
 
@@ -66,6 +69,7 @@ export class VirtioPci {
   /** Changes what the driver reads of a register: how a device lies. */
   tamper: ((register: string, value: number) => number) | undefined;
   private isr = 0;
+  private readonly regions: Region[] = [];
 
   constructor(
     readonly machine: Machine,
@@ -111,8 +115,9 @@ export class VirtioPci {
   }
 
   private addBars(): void {
-    const { machine, msix, options } = this;
-    const address = options.hasFirmware ? 0xfe00_0000 : 0;
+    const { msix, options } = this;
+    const place = ((options.bdf >> 3) - USUAL_DEVICE) * BAR_PLACE_BYTES;
+    const address = options.hasFirmware ? 0xfe00_0000 + place : 0;
     const structures = {
       index: STRUCTURE_BAR,
       bytes: barBytes(NOTIFY_PIECE * PIECE_BYTES + this.notifyBytes),
@@ -123,16 +128,28 @@ export class VirtioPci {
         write: (offset: number, width: Width, value: number) => this.write(offset, width, value),
       },
     };
-    machine.bus.add(this.space.addBar(structures));
+    this.addRegion(this.space.addBar(structures));
     if (msix === undefined) return;
     const table = {
       index: MSIX_BAR,
       bytes: barBytes(msix.options.entries * 16),
       wide: false,
-      address: options.hasFirmware ? 0xfd00_0000 : 0,
+      address: options.hasFirmware ? 0xfd00_0000 + place : 0,
       handler: msix,
     };
-    machine.bus.add(this.space.addBar(table));
+    this.addRegion(this.space.addBar(table));
+  }
+
+  private addRegion(region: Region): void {
+    this.regions.push(region);
+    this.machine.bus.add(region);
+  }
+
+  /** The function leaves the machine: a reset, and then nothing answers. */
+  unplug(): void {
+    this.common.reset();
+    this.machine.pci.remove(this.options.bdf);
+    for (const region of this.regions) this.machine.bus.remove(region);
   }
 
   // ---- structures ------------------------------------------------------------------------------
