@@ -56,6 +56,14 @@ export function step(start: u64): bool {
   return worked;
 }
 
+/** Gives all packets that were sent back to their pool, which lanes may have in common. */
+export function reclaimAll(): void {
+  for (let nic: u32 = 0; nic < count; nic++) {
+    const lane = unchecked(table[nic]);
+    if (lane != null && lane.running) lane.pair.tx.reclaim(lane.pair.tx.ring.size);
+  }
+}
+
 /** Until when to sleep: 0 while any of them has work; at most `deadline`. */
 export function rest(worked: bool, deadline: u64): u64 {
   let soonest = deadline;

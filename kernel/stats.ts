@@ -4,6 +4,7 @@
  * worker.ts.
  */
 import * as events from "./events";
+import * as lanes from "./lanes";
 import * as mail from "./mail";
 import { Crew } from "./crew";
 import { Lane } from "./lane";
@@ -35,7 +36,7 @@ const DROPS: u32 = POOL_FREE + 4;
 export function publish(cpu: u32, lane: Lane): void {
   const pair = lane.pair;
   // Sent packets go back to the pool first, so that the numbers of free ones are true.
-  pair.tx.reclaim(pair.tx.ring.size);
+  lanes.reclaimAll();
   publishDirection(cpu, RX, pair.rx.statistics, pair.rxInterrupts(), pair.rx.ring.free);
   publishDirection(cpu, TX, pair.tx.statistics, pair.txInterrupts(), pair.tx.ring.free);
   mail.setStatistic(cpu, POOL_FREE, pair.pool.free);

@@ -52,6 +52,8 @@ export class Forward {
     const pair = this.pair;
     const received = this.received;
     received.clear();
+    // The sleep that follows is cut short while there are sent packets to be had.
+    pair.reclaim();
     // Also when it holds merged packets whose last buffers are yet to come.
     const taken = pair.take(received, BURST_MAX);
     if (taken > 0) this.pass();
@@ -80,6 +82,14 @@ export class Forward {
     let buffers = out.tx.buffers;
     for (let i: u32 = 0; i < received.count; i++) {
       const packet = received.get(i);
+      if (packet.length < ETHERNET_BYTES) {
+        // No frame, or one whose header is in pieces.
+        this.drop(
+          packet,
+          packet.total < ETHERNET_BYTES ? DropReason.TooShort : DropReason.Truncated,
+        );
+        continue;
+      }
       const segments: u32 = packet.next == null ? 1 : segmentsOf(packet);
       const slots = out.slotsNeeded(packet);
       if (slots > room || segments > spare || buffers + segments > this.buffersMax) {
@@ -113,9 +123,8 @@ export class Forward {
   }
 }
 
-/** As mac= asks for it. A frame too short for two addresses stays as it is. */
+/** As mac= asks for it. */
 function rewrite(packet: Packet, own: usize): void {
-  if (packet.length < ETHERNET_BYTES) return;
   const frame = packet.data;
   if (config.mac == config.Mac.Own) {
     copyMac(frame + MAC_BYTES, own);

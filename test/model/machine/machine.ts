@@ -25,6 +25,8 @@ export interface MachineOptions {
   readonly acpi: Omit<AcpiOptions, "cpus"> | "none";
   /** Whether the loader tells where the root pointer is; else the guest searches the ROM. */
   readonly tellsRoot: boolean;
+  /** Which machine it is by its host bridge. */
+  readonly hostBridge: keyof typeof HOST_BRIDGES;
 }
 
 /** What works on its own beside the vCPUs: a device. */
@@ -46,7 +48,10 @@ const ROM_BYTES = 0x20000;
 const ROOT_OFFSET = 0x15a40;
 const TABLES_BYTES = 64 << 10;
 const CONSOLE_IRQ = 4;
-const HOST_BRIDGE = { vendor: 0x8086, device: 0x29c0 };
+const HOST_BRIDGES = {
+  q35: { vendor: 0x8086, device: 0x29c0 },
+  pc: { vendor: 0x8086, device: 0x1237 },
+} as const;
 /** A guest that sleeps no longer than this polls, and so loses nothing. */
 const POLL_TICKS = 2 * TSC_KHZ;
 /** How long a pause gets at most when nobody else has anything to do. */
@@ -104,6 +109,7 @@ export class Machine {
       seed: 1,
       acpi: { root: "xsdt", ecam: "mcfg" },
       tellsRoot: true,
+      hostBridge: "q35",
       ...options,
     };
     this.module = compiled(MODULE);
@@ -118,7 +124,7 @@ export class Machine {
     this.acpiRoot = this.placeFirmware();
     this.bus.add(this.ioApic);
     this.bus.add(this.pci);
-    const { vendor, device } = HOST_BRIDGE;
+    const { vendor, device } = HOST_BRIDGES[this.options.hostBridge];
     this.pci.add(0, new ConfigSpace("host-bridge", vendor, device, this.violations));
   }
 

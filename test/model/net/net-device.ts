@@ -121,6 +121,7 @@ export class NetDevice implements Worker {
 
   /** Taken out: nothing of it answers any more. */
   unplug(): void {
+    for (const { audit } of this.lives) audit.abandon();
     this.pci.unplug();
     this.machine.detach(this);
   }

@@ -28,6 +28,8 @@ export class NetReceiver {
   /** Frames and buffers that went to the guest. */
   frames = 0;
   buffers = 0;
+  /** Sees each buffer that a frame was put into. */
+  onFilled: ((chain: Chain) => void) | undefined;
   /** Changes a header before it is written: how a device lies. */
   tamper: ((header: Buffer) => void) | undefined;
   /** Bytes that go into each buffer at most: a device may merge more than it has to. */
@@ -115,6 +117,7 @@ export class NetReceiver {
     for (const chain of chains) {
       const written = chain.write(content.subarray(at, at + this.spread));
       ring.give(chain, written);
+      this.onFilled?.(chain);
       at += written;
     }
     this.frames++;

@@ -12,8 +12,8 @@ export class NetSender {
   readonly frames: Buffer[] = [];
   /** Takes the frames as they go out on the wire, and the pair they came from. */
   onTransmit: ((frame: Buffer, pair: number) => void) | undefined;
-  /** Sees each frame as the driver handed it over, and its header. */
-  onHandedOver: ((header: NetHeader, frame: Buffer) => void) | undefined;
+  /** Sees each frame as the driver handed it over, its header, and where it lies. */
+  onHandedOver: ((header: NetHeader, frame: Buffer, chain: Chain) => void) | undefined;
   /** How many descriptors of the ring, and pieces, the last frame took; and its header. */
   lastDescriptors = 0;
   lastSegments = 0;
@@ -50,7 +50,7 @@ export class NetSender {
     this.lastDescriptors = chain.descriptors.length;
     this.lastSegments = chain.segments.length;
     this.lastHeader = header;
-    this.onHandedOver?.(header, frame);
+    this.onHandedOver?.(header, frame, chain);
     if (this.device.active > 1) this.device.flows.sent(frame, pair);
     for (const piece of finish(header, frame)) {
       if (this.onTransmit === undefined) this.frames.push(piece);

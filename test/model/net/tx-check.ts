@@ -86,7 +86,7 @@ function transportOf(frame: Buffer): { start: number; protocol: number; end: num
 }
 
 /** The sum over the pseudo header of TCP or UDP over IPv4. */
-function pseudoSum(frame: Buffer, protocol: number, bytes: number): number {
+export function pseudoSum(frame: Buffer, protocol: number, bytes: number): number {
   const rest = Buffer.alloc(4);
   rest.writeUInt16BE(protocol, 0);
   rest.writeUInt16BE(bytes, 2);

@@ -58,6 +58,13 @@ export class QueueAudit implements Watcher {
   /** The device was reset: the words are ordinary memory again. */
   close(): void {
     this.settle();
+    this.abandon();
+  }
+
+  /** The device is gone, in the midst of whatever the driver does: nothing has to follow. */
+  abandon(): void {
+    this.due = false;
+    this.fullsAtRequest = -1;
     for (const word of this.words) this.cpu.unwatch(word);
   }
 
