@@ -6,13 +6,14 @@ SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.
 TOOLS := $(wildcard tools/*.ts)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test rates conformance format clean
+.PHONY: help image run test rates features conformance format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
 	@echo 'make run          boot it under QEMU with user networking, no root needed; RUN="--help" for options'
 	@echo 'make test         build, check and test everything; TEST="--help" for options'
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
+	@echo 'make features     what each backend offers and what the driver accepts, as a table'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make format       bring all sources into the form that the tests ask for'
 	@echo 'make clean        remove build/'
@@ -24,7 +25,7 @@ build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
 		--packages=external --outfile=$@ --log-level=warning
 
-build/tools/run.mjs build/tools/test.mjs: $(HARNESS)
+build/tools/run.mjs build/tools/test.mjs build/tools/features.mjs: $(HARNESS)
 
 # The unit tests load the module itself, which is one step of the image.
 build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
@@ -43,6 +44,10 @@ test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
 rates: build/vireo.elf
 	@tools/setup.sh test
 	@exec node test/harness/bin/qemu-test-harness.mjs run test/bench
+
+features: build/vireo.elf build/tools/features.mjs
+	@tools/setup.sh run
+	@exec node build/tools/features.mjs $(FEATURES)
 
 conformance: build/vireo.wasm build/tools/conformance.mjs
 	@tools/setup.sh build

@@ -46,6 +46,14 @@ export interface ReadyEvent extends BaseEvent {
   readonly app: string;
 }
 
+/** A card was taken out, after it was asked for (`orderly`) or not. */
+export interface RemovedEvent extends BaseEvent {
+  readonly event: "removed";
+  readonly nic: number;
+  readonly pci: string;
+  readonly orderly: boolean;
+}
+
 export interface LinkEvent extends BaseEvent {
   readonly event: "link";
   readonly nic: number;
@@ -117,6 +125,7 @@ interface EventsByName {
   features: FeaturesEvent;
   ready: ReadyEvent;
   link: LinkEvent;
+  removed: RemovedEvent;
   control: ControlEvent;
   stats: StatsEvent;
   warning: MessageEvent;

@@ -7,6 +7,7 @@ export { DgramBackend, dgram } from "./backends/dgram";
 export { FramePort } from "./backends/frame-port";
 export { StreamBackend, stream } from "./backends/stream";
 export { TAP_NAME, TapBackend, type TapOptions, tap } from "./backends/tap";
+export { TapPair, type TapPairOptions, TapSide, tapPair } from "./backends/tap-pair";
 export type { PortStats } from "./backends/testpmd";
 export { freeUdpPort, UserBackend, type UserOptions, user } from "./backends/user";
 export { VhostUserBackend, type VhostUserOptions, vhostUser } from "./backends/vhost-user";

@@ -28,6 +28,8 @@ export interface VmOptions {
   /** The guest's command line: key=value words. */
   readonly append?: string;
   readonly nics?: readonly NicOptions[];
+  /** QEMU devices that the cards are behind, such as `pcie-root-port,id=port0`. */
+  readonly ports?: readonly string[];
   /** Further QEMU arguments. */
   readonly extraArguments?: readonly string[];
   /** Lines that QEMU may write on its standard error; any other fails the VM. */
@@ -66,6 +68,7 @@ export function commandLine(
     ...["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"],
     ...["-chardev", `socket,id=qmp,path=${qmpPath}`, "-mon", "chardev=qmp,mode=control"],
     ...["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"],
+    ...(options.ports ?? []).flatMap((port) => ["-device", port]),
     ...nics.flatMap(nicArguments),
     ...(options.extraArguments ?? []),
     ...["-kernel", options.image ?? defaultImage()],

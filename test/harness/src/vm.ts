@@ -208,10 +208,11 @@ export class Vm {
 
   /** Asks the guest for its counters. */
   stats(options: { nic?: number; timeoutMs?: number } = {}): Promise<StatsEvent> {
-    const { nic = 0, timeoutMs = 10_000 } = options;
-    const where = (event: StatsEvent) => event.nic === nic;
+    const { nic, timeoutMs = 10_000 } = options;
+    const where = (event: StatsEvent) => event.nic === (nic ?? 0);
     const answer = this.waitFor("stats", { timeoutMs, where, fresh: true });
-    this.send("stats");
+    // Asked for by name only one comes, so that none is taken for the answer to a later question.
+    this.send(nic === undefined ? "stats" : `nic ${nic} stats`);
     return answer;
   }
 

@@ -21,6 +21,14 @@ export interface TapOptions {
   readonly vhost?: boolean;
 }
 
+/** Why this machine has no taps for us, or undefined when it has. */
+export function tapUnavailable(): string | undefined {
+  if (process.getuid?.() !== 0) return "needs root, to make a network namespace";
+  if (!existsSync(TUN_DEVICE)) return `needs ${TUN_DEVICE} (modprobe tun)`;
+  if (findProgram("ip") === undefined) return "needs the program 'ip' (apt install iproute2)";
+  return undefined;
+}
+
 export class TapBackend implements Backend {
   readonly name = "tap";
   private namespace = "";
@@ -30,9 +38,8 @@ export class TapBackend implements Backend {
   constructor(private readonly options: TapOptions) {}
 
   async available(): Promise<string | undefined> {
-    if (process.getuid?.() !== 0) return "needs root, to make a network namespace";
-    if (!existsSync(TUN_DEVICE)) return `needs ${TUN_DEVICE} (modprobe tun)`;
-    if (findProgram("ip") === undefined) return "needs the program 'ip' (apt install iproute2)";
+    const reason = tapUnavailable();
+    if (reason !== undefined) return reason;
     if (this.options.vhost && !existsSync("/dev/vhost-net")) {
       return "needs /dev/vhost-net (modprobe vhost_net)";
     }
