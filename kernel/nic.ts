@@ -163,7 +163,8 @@ export class Nic {
   remove(how: Departure): void {
     const link = this.device.link;
     this.lane.running = false;
-    if (how == Departure.Orderly) this.device.transport.reset();
+    // virtio 1.4 §3.3.1: nobody sends any more, then the reset, then buffers are taken back.
+    if (how == Departure.Orderly && this.crew.stopAll()) this.device.transport.reset();
     this.halt();
     this.control.cancel();
     this.readyPrinted = false;

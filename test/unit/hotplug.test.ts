@@ -291,6 +291,24 @@ test("ACPI, bus 0: the NIC is reset before its slot is let go", (t) => {
   guest.echo(Buffer.from("after"), 1);
 });
 
+test("asked for while another CPU sends: nobody touches the device once it is reset", (t) => {
+  const net = { features: MQ_FEATURES, pairs: 2, resetReads: 50 };
+  const guest = start(t, { cpus: 2, memoryMib: 64, net, hostBridge: "pc" });
+  const hotplug = new HotplugPorts(HOTPLUG_PORTS.pc);
+  guest.machine.pci.hotplug = hotplug;
+  hotplug.onEject = () => guest.nicAt(0).unplug();
+  guest.nicAt(0).steer = () => 1;
+  // The guest's look is where it finds that it is asked: from there on frames come in.
+  hotplug.onSeen = () => {
+    const frame = guest.peerAt(0).echoRequest(Buffer.from("while it goes"));
+    for (let i = 0; i < 500; i++) guest.nicAt(0).receive(frame);
+  };
+  hotplug.ask(0, 2);
+  guest.until(() => !guest.machine.pci.has(2 << 3), "the slot is let go");
+  assert.is(guest.machine.console.all("removed")[0]?.orderly, true);
+  guest.echo(Buffer.from("other"), 1);
+});
+
 test("ACPI: a slot with something else in it is let go, and no NIC minds", (t) => {
   const guest = start(t, { hostBridge: "pc" });
   const hotplug = new HotplugPorts(HOTPLUG_PORTS.pc);

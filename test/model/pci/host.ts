@@ -34,6 +34,10 @@ export class PciHost implements Region {
     this.functions.set(bdf, config);
   }
 
+  has(bdf: number): boolean {
+    return this.functions.has(bdf);
+  }
+
   /** The function leaves: from here on nothing answers in its place. */
   remove(bdf: number): void {
     this.functions.delete(bdf);

@@ -17,6 +17,9 @@ export class HotplugPorts {
   /** Called with each slot that the guest lets be taken. */
   onEject: (bus: number, slot: number) => void = () => undefined;
 
+  /** Called when the guest reads that something is asked for. */
+  onSeen: () => void = () => undefined;
+
   constructor(private readonly base: number) {}
 
   /** Asks the guest for what is in a slot. */
@@ -30,7 +33,10 @@ export class HotplugPorts {
 
   read(port: number): number {
     if (port - this.base === SELECT) return this.bus;
-    return port - this.base === ASKED ? (this.asked.get(this.bus) ?? 0) : 0;
+    if (port - this.base !== ASKED) return 0;
+    const slots = this.asked.get(this.bus) ?? 0;
+    if (slots !== 0) this.onSeen();
+    return slots;
   }
 
   write(port: number, value: number): void {
