@@ -291,14 +291,14 @@ test("ACPI, bus 0: the NIC is reset before its slot is let go", (t) => {
   guest.echo(Buffer.from("after"), 1);
 });
 
-test("asked for while another CPU sends: nobody touches the device once it is reset", (t) => {
+test("asked for with lanes on two CPUs and frames on their way: it leaves in order", (t) => {
   const net = { features: MQ_FEATURES, pairs: 2, resetReads: 50 };
   const guest = start(t, { cpus: 2, memoryMib: 64, net, hostBridge: "pc" });
   const hotplug = new HotplugPorts(HOTPLUG_PORTS.pc);
   guest.machine.pci.hotplug = hotplug;
   hotplug.onEject = () => guest.nicAt(0).unplug();
   guest.nicAt(0).steer = () => 1;
-  // The guest's look is where it finds that it is asked: from there on frames come in.
+  // The guest's look is where it finds that it is asked: from there on frames are to come in.
   hotplug.onSeen = () => {
     const frame = guest.peerAt(0).echoRequest(Buffer.from("while it goes"));
     for (let i = 0; i < 500; i++) guest.nicAt(0).receive(frame);
