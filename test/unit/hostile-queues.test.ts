@@ -78,7 +78,7 @@ for (const direction of ["rx", "tx"] as const) {
     test(`${NAMES[direction]}: a used index that jumps by ${jump} is rejected`, (t) => {
       const guest = atRest(t);
       if (direction === "tx") keepOne(guest);
-      const ring = guest.nic.live(direction).ring;
+      const ring = guest.nic.live(direction).split;
       ring.setUsedIdx(ring.usedIdx + jump);
       wake(guest);
       if (direction === "tx") guest.machine.console.type("stats");

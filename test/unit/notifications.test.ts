@@ -143,7 +143,7 @@ test("with event_idx the used ring's flags play no part (§2.7.10.1)", (t) => {
 test("without event_idx avail_event plays no part (§2.7.10.1)", (t) => {
   const guest = startGuest(t, { net: { features: FLAGS_ONLY } });
   guest.settle();
-  guest.nic.tx?.ring.setAvailEvent(0x7fff);
+  guest.nic.tx?.split.setAvailEvent(0x7fff);
   assert.equal(guest.echo(Buffer.from("kicked")), Buffer.from("kicked"));
 });
 
