@@ -48,3 +48,8 @@ export const OTHER_FORMATS = [SPLIT_IN_ORDER, PACKED, PACKED_IN_ORDER] as const;
 export function without(format: RingFormat, ...names: readonly FeatureName[]): FeatureName[] {
   return format.features.filter((name) => !names.includes(name));
 }
+
+/** What the names of tests begin with; those for the split ring have no beginning. */
+export function prefixOf(format: RingFormat): string {
+  return format === SPLIT ? "" : `${format.name}: `;
+}

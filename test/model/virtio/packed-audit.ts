@@ -70,6 +70,7 @@ export class PackedAudit implements RingAudit {
   }
 
   private wrong(what: string): void {
+    if (this.ring.hasLied) return;
     this.machine.violations.add(`${this.queue.name}: ${what}`);
   }
 
