@@ -6,14 +6,15 @@
 import { assert, suite } from "qemu-test-harness";
 import { type Guest, STATIC_IP, startGuest } from "../model/guest";
 import { USUAL_FEATURES } from "../model/net/net-device";
+import { FORMATS, prefixOf, without } from "./ring-formats";
 
 const test = suite("notifications", { timeoutMs: 30_000 });
 
 const FLAGS_ONLY = USUAL_FEATURES.filter((name) => name !== "event_idx");
-const MODES = [
-  { name: "event_idx", features: USUAL_FEATURES },
-  { name: "flags", features: FLAGS_ONLY },
-] as const;
+const MODES = FORMATS.flatMap((format) => [
+  { name: `${prefixOf(format)}event_idx`, features: format.features },
+  { name: `${prefixOf(format)}flags`, features: without(format, "event_idx") },
+]);
 
 /** Sends `count` echoes, `burst` at a time, and waits for all of them. */
 function traffic(guest: Guest, count: number, burst: number): void {

@@ -171,7 +171,8 @@ export class PackedRing implements DeviceRing {
     const last = this.desc + DESC_BYTES * (slots.at(-1) ?? 0);
     const id = this.arena.view.getUint16(last + 12, true);
     if (id >= queue.size) throw this.wrong(`buffer id ${id} in a ring of ${queue.size}`);
-    if (taken[id] !== 0 && !this.hasLied) throw this.wrong(`buffer id ${id} is outstanding already`);
+    if (taken[id] !== 0 && !this.hasLied)
+      throw this.wrong(`buffer id ${id} is outstanding already`);
     taken[id] = 1;
     this.slotsInUse += slots.length;
     this.checkOrder(segments);
