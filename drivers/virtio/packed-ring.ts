@@ -25,7 +25,9 @@
  * each offer writes all of it, in two stores, without reading anything.
  *
  * A used descriptor is read as one 64-bit word, length, id and flags together, and once. An id
- * counts only if it names a slot that holds a packet. How many slots a buffer took is ours to know.
+ * counts only if it names a slot that holds a packet. How many slots a buffer took is ours to know,
+ * and so is whether it was for the device to write: WRITE, which should say that the length means
+ * something (§2.8.4), is never set by QEMU.
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
@@ -317,7 +319,7 @@ export class PackedRing extends Ring {
       }
       store<u32>(slots + (id << 3), 0);
       burst.put(filled + taken, changetype<Packet>(<usize>held));
-      burst.putUsed(filled + taken, usedBytes(word, flags));
+      burst.putUsed(filled + taken, <u32>word);
       store<u16>(freeIds + (tail << 1), id);
       if (++tail == size) tail = 0;
       // virtio 1.4 §2.8.6: the used descriptor stands for as many slots as the buffer took.
@@ -359,7 +361,7 @@ export class PackedRing extends Ring {
         const id = <u32>(word >> ID_SHIFT) & 0xffff;
         if (!this.isInOrder(id, oldest, this.outstanding - taken)) break;
         left = 1 + id - oldest + (id < oldest ? size : 0);
-        this.batchBytes = usedBytes(word, flags);
+        this.batchBytes = <u32>word;
       }
       const held = load<u64>(slots + (oldest << 3));
       store<u32>(slots + (oldest << 3), 0);
@@ -437,9 +439,4 @@ export class PackedRing extends Ring {
     this.driverFlags = flags;
     machine.sharedWrite16(this.driver + EVENT_FLAGS, flags);
   }
-}
-
-/** virtio 1.4 §2.8.4: a used length means something only together with WRITE. */
-function usedBytes(word: u64, flags: u32): u32 {
-  return flags & DESC_F_WRITE ? <u32>word : 0;
 }

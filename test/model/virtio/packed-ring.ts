@@ -68,6 +68,8 @@ export class PackedRing implements DeviceRing {
    * looks, follows from the lie: until the next reset it is not judged.
    */
   hasLied = false;
+  /** §2.8.4: WRITE is set where a length is given. QEMU's devices do without. */
+  marksWritten = true;
   private readonly arena: Arena;
   private readonly desc: number;
   private readonly driver: number;
@@ -258,7 +260,7 @@ export class PackedRing implements DeviceRing {
     this.moved += slots;
   }
 
-  /** Writes a used descriptor into any slot; WRITE is set where there is a length. §2.8.4 */
+  /** Writes a used descriptor into any slot, whatever it says. */
   lieInSlot(slot: number, id: number, bytes: number, flags: number): void {
     this.hasLied = true;
     this.writeSlot(slot, id, bytes, flags);
@@ -269,7 +271,7 @@ export class PackedRing implements DeviceRing {
     const at = this.desc + DESC_BYTES * slot;
     view.setUint32(at + 8, bytes, true);
     view.setUint16(at + 12, id & 0xffff, true);
-    view.setUint16(at + 14, flags | (bytes === 0 ? 0 : F_WRITE), true);
+    view.setUint16(at + 14, flags | (bytes === 0 || !this.marksWritten ? 0 : F_WRITE), true);
   }
 
   // ---- suppression -----------------------------------------------------------------------------
