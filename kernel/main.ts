@@ -27,7 +27,7 @@ import { useEcam } from "../drivers/pci/config-space";
 import { NetDevice, isNetDevice } from "../drivers/net/device";
 import { printLink } from "../drivers/net/device-report";
 import { faultMessage } from "../drivers/net/queue-pair";
-import { featureName } from "../drivers/virtio/features";
+import { RING_PACKED, featureName } from "../drivers/virtio/features";
 export { abort } from "./check";
 
 const SECOND_US: u64 = 1000000;
@@ -73,19 +73,17 @@ function bootDevice(): void {
     events.fatal("app: forward is not in this version");
     return;
   }
-  if (config.ring == config.Ring.Packed) {
-    events.fatal("ring: packed is not in this version");
-    return;
-  }
-  const leftOut = featuresLeftOut();
+  let leftOut = featuresLeftOut();
   if (events.isEnded()) return;
+  if (config.ring == config.Ring.Split) leftOut |= (<u64>1) << RING_PACKED;
   const pci = findDevice();
   if (pci == null) {
     events.fatal("no virtio-net device on the PCI buses");
     return;
   }
   const polling = config.mode == config.Mode.Poll;
-  const device = new NetDevice(0, pci, leftOut, polling, unchecked(acpi.apicIds[0]));
+  const mustPack = config.ring == config.Ring.Packed;
+  const device = new NetDevice(0, pci, leftOut, mustPack, polling, unchecked(acpi.apicIds[0]));
   nic = new Nic(device, config.nic(0));
   const problem = nic.bringUp();
   if (problem != null) {
@@ -196,7 +194,7 @@ function announce(): void {
   events.num("prefix", stack.prefix);
   events.num("mtu", nic.device.link.mtu);
   events.num("queues", crew.lanes);
-  events.text("ring", "split");
+  events.text("ring", nic.device.setup.packed != 0 ? "packed" : "split");
   events.text("mode", config.modeName());
   events.text("app", config.appName());
   events.num("rx_size", lane.pair.rx.ring.size);

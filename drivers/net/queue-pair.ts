@@ -4,7 +4,8 @@
  */
 import * as machine from "../../kernel/machine";
 import { RingFault } from "../virtio/ring";
-import { SplitRing } from "../virtio/split-ring";
+import { RingOptions } from "../virtio/ring";
+import { makeRing, ringBytes } from "../virtio/rings";
 import { NO_VECTOR, allocateVector } from "../../kernel/interrupts";
 import { PairRings, PairSetup } from "./pair-setup";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
@@ -21,14 +22,15 @@ export class QueuePair {
   /** What was agreed upon with the device; the stack and the apps ask it as well. */
   readonly offloads: Offloads;
   readonly pool: PacketPool;
-  readonly rx: RxQueue<SplitRing>;
-  readonly tx: TxQueue<SplitRing>;
+  readonly rx: RxQueue;
+  readonly tx: TxQueue;
   /** Interrupt vectors at this CPU, 0 for none. */
   rxVector: u32 = NO_VECTOR;
   txVector: u32 = NO_VECTOR;
   /** Whether interrupts are asked for now. */
   private armed: bool = false;
   private one: Burst = Burst.create();
+  private readonly options: RingOptions = new RingOptions();
 
   /** Takes memory for everything: at boot only. The pair is usable after `renew`. */
   constructor(setup: PairSetup) {
@@ -36,8 +38,9 @@ export class QueuePair {
     const offloads = new Offloads();
     this.offloads = offloads;
     this.pool = pool;
-    this.rx = new RxQueue<SplitRing>(new SplitRing(setup.rxSize, false), pool, offloads);
-    this.tx = new TxQueue<SplitRing>(new SplitRing(setup.txSize, true), pool, offloads);
+    const packed = setup.packed != 0;
+    this.rx = new RxQueue(makeRing(packed, setup.rxSize, false), pool, offloads);
+    this.tx = new TxQueue(makeRing(packed, setup.txSize, true), pool, offloads);
     if (setup.polling == 0) {
       this.rxVector = allocateVector();
       this.txVector = allocateVector();
@@ -47,22 +50,26 @@ export class QueuePair {
   /** Bytes of memory that a pair takes, rounding included. */
   static bytes(setup: PairSetup): u32 {
     const packets = setup.rxSize + setup.txSize + SPARE_PACKETS;
-    const rings = SplitRing.bytes(setup.rxSize, false) + SplitRing.bytes(setup.txSize, true);
+    const packed = setup.packed != 0;
+    const rings = ringBytes(packed, setup.rxSize, false) + ringBytes(packed, setup.txSize, true);
     return PacketPool.bytes(packets, setup.frameBytes) + rings + 8192;
   }
 
-  /** Empties everything, for a device that was reset, and fills the receive ring. */
+  /** Empties everything, for a device that was reset. */
   renew(setup: PairSetup): void {
     this.offloads.set(((<u64>setup.featuresHigh) << 32) | setup.featuresLow);
     this.pool.reset();
-    this.rx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
-    this.tx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
-    this.rx.reset(setup.rxQueue, setup.mergeable != 0);
-    this.tx.reset(setup.txQueue, setup.mtu + ETHERNET_BYTES);
+    const options = this.options;
+    options.eventIdx = setup.eventIdx != 0;
+    options.indirect = setup.indirect != 0;
+    options.inOrder = setup.inOrder != 0;
+    this.rx.ring.reset(options);
+    this.tx.ring.reset(options);
+    this.rx.reset(setup.mergeable != 0);
+    this.tx.reset(setup.mtu + ETHERNET_BYTES);
     this.rx.ring.disableInterrupts();
     this.tx.ring.disableInterrupts();
     this.armed = false;
-    this.rx.provide();
   }
 
   /** Where the rings are and what interrupts them: what the device has to be told. */
@@ -77,10 +84,17 @@ export class QueuePair {
     rings.txVector = this.txVector;
   }
 
-  /** The device runs: from here on it may be notified. virtio 1.4 §3.1.1 */
+  /**
+   * The device runs: from here on it may be notified. virtio 1.4 §3.1.1. The receive ring is filled
+   * now and not before, for a packed ring is handed over all zero (§2.8.13).
+   */
   start(setup: PairSetup): void {
-    this.rx.notifyAddress = setup.rxNotify;
-    this.tx.notifyAddress = setup.txNotify;
+    const withData = setup.notificationData != 0;
+    this.rx.doorbell.address = setup.rxNotify;
+    this.tx.doorbell.address = setup.txNotify;
+    this.rx.doorbell.reset(setup.rxNotifyName, withData);
+    this.tx.doorbell.reset(setup.txNotifyName, withData);
+    this.rx.provide();
     this.rx.kick();
   }
 

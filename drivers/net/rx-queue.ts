@@ -1,8 +1,9 @@
 /**
- * A receive queue: `provide` gives the device empty buffers, `take` gives the caller packets. The
- * ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.3, §5.1.9.4
+ * A receive queue: `provide` gives the device empty buffers, `take` gives the caller packets. Used by
+ * queue-pair.ts. virtio 1.4 §5.1.9.3, §5.1.9.4
  */
 import * as machine from "../../kernel/machine";
+import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
 import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { Offloads, accept } from "./header";
@@ -11,15 +12,13 @@ import { QueueDrop, QueueStatistics } from "./statistics";
 /** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
 const CSUM_OFFSET: usize = 8;
 
-export class RxQueue<R extends Ring> {
-  readonly ring: R;
+export class RxQueue {
+  readonly ring: Ring;
   readonly statistics: QueueStatistics = new QueueStatistics();
-  /** Where to notify the device, a window address; set when it runs. */
-  notifyAddress: u32 = 0;
+  readonly doorbell: Doorbell = new Doorbell();
   /** num_buffers announced more buffers than the ring has. */
   mergeFault: bool = false;
   private pool: PacketPool;
-  private notifyValue: u32 = 0;
   private mergeable: bool = false;
   private plain: bool = true;
   private offloads: Offloads;
@@ -33,15 +32,14 @@ export class RxQueue<R extends Ring> {
   private first: u64 = 0;
   private csumOffset: u32 = 0;
 
-  constructor(ring: R, pool: PacketPool, offloads: Offloads) {
+  constructor(ring: Ring, pool: PacketPool, offloads: Offloads) {
     this.offloads = offloads;
     this.ring = ring;
     this.pool = pool;
   }
 
   /** For a device that has just been reset. `mergeable`: MRG_RXBUF was negotiated. */
-  reset(queueIndex: u32, mergeable: bool): void {
-    this.notifyValue = queueIndex;
+  reset(mergeable: bool): void {
     this.mergeable = mergeable;
     this.plain = !mergeable && !this.offloads.guestCsum;
     this.mergeFault = false;
@@ -72,7 +70,7 @@ export class RxQueue<R extends Ring> {
   /** Notifies the device of what was provided, if it wants to know. virtio 1.4 §2.7.13.4 */
   kick(): void {
     if (this.ring.needsNotification()) {
-      machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+      this.doorbell.ring(this.ring);
       this.statistics.kicks++;
     } else {
       this.statistics.kicksSuppressed++;

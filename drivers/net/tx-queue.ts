@@ -1,35 +1,32 @@
 /**
  * A transmit queue: `submit` gives the device packets to send, `reclaim` takes back those it has
- * sent. The ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.2
+ * sent. Used by queue-pair.ts. virtio 1.4 §5.1.9.2
  */
-import * as machine from "../../kernel/machine";
+import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
 import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
 import { GSO_FRAME_BYTES_MAX, Offloads, isSegmented, write } from "./header";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
-export class TxQueue<R extends Ring> {
-  readonly ring: R;
+export class TxQueue {
+  readonly ring: Ring;
   readonly statistics: QueueStatistics = new QueueStatistics();
-  /** Where to notify the device, a window address; set when it runs. */
-  notifyAddress: u32 = 0;
+  readonly doorbell: Doorbell = new Doorbell();
   private pool: PacketPool;
   private offloads: Offloads;
-  private notifyValue: u32 = 0;
   /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
   private frameMax: u32 = 0;
   private done: Burst = Burst.create();
   private published: bool = false;
 
-  constructor(ring: R, pool: PacketPool, offloads: Offloads) {
+  constructor(ring: Ring, pool: PacketPool, offloads: Offloads) {
     this.offloads = offloads;
     this.ring = ring;
     this.pool = pool;
   }
 
   /** For a device that has just been reset. `frameMax`: MTU and Ethernet header, in bytes. */
-  reset(queueIndex: u32, frameMax: u32): void {
-    this.notifyValue = queueIndex;
+  reset(frameMax: u32): void {
     this.frameMax = frameMax;
     this.published = false;
   }
@@ -88,7 +85,7 @@ export class TxQueue<R extends Ring> {
     if (!this.published) return;
     this.published = false;
     if (this.ring.needsNotification()) {
-      machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+      this.doorbell.ring(this.ring);
       this.statistics.kicks++;
     } else {
       this.statistics.kicksSuppressed++;

@@ -8,7 +8,7 @@
  *
  *   pool --build--> hand --submit--> transmit ring --reclaimInto--> hand
  *
- * The hand is a queue as long as the ring. With a device that works in order, a packet so comes to
+ * The hand is a queue at least as long as the ring. With a device that works in order, a packet so comes to
  * the same descriptor every time, and the ring need not be written at all (split-ring.ts).
  *
  * Other packets in the ring are the stack's own and its answers; they are known by their missing
@@ -78,8 +78,10 @@ export class Source {
     const segments = segmentsNeeded(roomIn(pair));
     const spare = pair.pool.size - pair.rx.ring.size - BURST_MAX;
     this.packets = max<u32>(1, min(size, spare / segments));
-    this.handMask = size - 1;
-    this.hand = allocate(size * sizeof<usize>());
+    // A packed ring may have any size; the hand has a power of two.
+    const places: u32 = (<u32>1) << (32 - clz(size - 1));
+    this.handMask = places - 1;
+    this.hand = allocate(places * sizeof<usize>());
     if (config.count != 0) {
       const share = config.count / lanes;
       this.left = share + (lane < <u32>(config.count % lanes) ? 1 : 0);

@@ -107,7 +107,7 @@ test("§5.1.9.5.6.1: while the answer is late, transmitq2 and beyond stay empty"
   guest.machine.onAccess = () => {
     if (guest.nic.pairs.length === 0 || guest.nic.active > 1) return;
     looked++;
-    for (const { tx } of guest.nic.pairs.slice(1)) assert.is(tx.ring.availIdx, 0);
+    for (const { tx } of guest.nic.pairs.slice(1)) assert.is(tx.split.availIdx, 0);
   };
   guest.start();
   assert.ok(looked > 1000);
@@ -350,8 +350,8 @@ for (const pair of [0, 1, 3]) {
   ] as const) {
     test(`${what} in receive queue ${pair + 1} leads to one reset of the device`, (t) => {
       const breakIt = (guest: Guest) => {
-        const { queue, ring } = guest.nic.live("rx", pair);
-        if (damage === undefined) ring.setUsedIdx(ring.usedIdx + 0x4000);
+        const { queue, ring, split } = guest.nic.live("rx", pair);
+        if (damage === undefined) split.setUsedIdx(ring.usedIdx + 0x4000);
         else {
           ring.writeUsed(damage, 60);
           ring.publish();

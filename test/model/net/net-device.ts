@@ -28,7 +28,14 @@ import {
 import { NetReceiver } from "./net-receiver";
 import { NetSender } from "./net-sender";
 
-export { MQ_FEATURES, type NetOptions, USUAL_FEATURES } from "./net-options";
+export {
+  IN_ORDER_FEATURES,
+  MQ_FEATURES,
+  type NetOptions,
+  PACKED_FEATURES,
+  PACKED_IN_ORDER_FEATURES,
+  USUAL_FEATURES,
+} from "./net-options";
 
 const MTU_DEFAULT = 1500;
 const LARGE: readonly FeatureName[] = ["guest_tso4", "guest_tso6", "guest_uso4", "guest_uso6"];
@@ -80,8 +87,17 @@ export class NetDevice implements Worker {
     this.receiver = new NetReceiver(this);
     this.sender = new NetSender(this);
     this.control = new ControlQueue(this);
-    this.pci.onNotify = (queue) => this.liveAt(queue.index)?.audit.notified();
+    this.pci.onNotify = (queue, next) => this.notified(queue, next);
     machine.attach(this);
+  }
+
+  /** A notification, and with NOTIFICATION_DATA what it says of the driver's next buffer. */
+  private notified(queue: Queue, next: number | undefined): void {
+    const live = this.liveAt(queue.index);
+    live?.audit.notified();
+    if (live === undefined || next === undefined || next === live.ring.nextOffer) return;
+    const { nextOffer } = live.ring;
+    throw new DriverError(`§2.9: ${queue.name}: notified of ${next} when ${nextOffer} is next`);
   }
 
   accepts(name: FeatureName): boolean {
@@ -227,7 +243,10 @@ export class NetDevice implements Worker {
   private open(queue: Queue, use: "receive" | "transmit" | "command"): Live {
     const eventIdx = this.accepts("event_idx");
     const indirect = this.accepts("indirect_desc");
-    return new Live(this.machine, queue, { eventIdx, indirect, use });
+    const packed = this.accepts("ring_packed");
+    const inOrder = this.accepts("in_order");
+    const { usedBatch } = this.options;
+    return new Live(this.machine, queue, { packed, eventIdx, indirect, inOrder, usedBatch, use });
   }
 
   private stop(): void {
@@ -288,7 +307,7 @@ export class NetDevice implements Worker {
   needsGuest(cpu: Vcpu): string | undefined {
     if (this.isBroken || !this.pci.common.isLive) return undefined;
     for (const { rx } of this.pairs) {
-      const unread = rx.cpu === cpu ? rx.audit.unread(rx.ring.usedIdx) : 0;
+      const unread = rx.cpu === cpu ? rx.audit.unread() : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
     }
     return undefined;

@@ -35,6 +35,8 @@ export interface NetOptions {
   readonly generationChanges: number;
   /** Buffers that a turn handles before it publishes, and asks whether to interrupt. */
   readonly batch: number;
+  /** With IN_ORDER: buffers that one used entry stands for at most. */
+  readonly usedBatch: number;
   /** Looks at its queues all the time and asks for no notification, as a polling switch does. */
   readonly polls: boolean;
   /** Drops received frames by address and VLAN as the control queue said; else takes them all. */
@@ -51,6 +53,11 @@ export const USUAL_FEATURES: readonly FeatureName[] = [
   "event_idx",
   "version_1",
 ];
+
+/** What a packed ring takes beside what is usual; and one whose device works in order. */
+export const PACKED_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "ring_packed"];
+export const PACKED_IN_ORDER_FEATURES: readonly FeatureName[] = [...PACKED_FEATURES, "in_order"];
+export const IN_ORDER_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "in_order"];
 
 /** What multiqueue takes. */
 export const MQ_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "ctrl_vq", "mq"];
@@ -75,6 +82,7 @@ export const USUAL: NetOptions = {
   refusesFeatures: false,
   generationChanges: 0,
   batch: 32,
+  usedBatch: 8,
   polls: false,
   filters: false,
   capabilities: (usual) => usual,

@@ -4,7 +4,7 @@
 
 import { DriverError } from "../errors";
 import type { Chain } from "../virtio/chain";
-import type { SplitRing } from "../virtio/split-ring";
+import type { DeviceRing } from "../virtio/device-ring";
 import type { Live } from "./live";
 import type { NetDevice } from "./net-device";
 import { HEADER_BYTES, type NetHeader, PLAIN, writeHeader } from "./net-header";
@@ -65,9 +65,9 @@ export class NetReceiver {
 
   /** Waits for a notification, unless buffers have come in the meantime. */
   private starve(live: Live): void {
-    const before = live.ring.availIdx;
+    const before = live.ring.available();
     live.ring.enableNotifications();
-    live.starved = live.ring.availIdx === before;
+    live.starved = live.ring.available() === before;
   }
 
   private deliverNext(live: Live): boolean {
@@ -106,7 +106,7 @@ export class NetReceiver {
     return true;
   }
 
-  private fill(ring: SplitRing, chains: readonly Chain[], { frame, header }: Arrival): void {
+  private fill(ring: DeviceRing, chains: readonly Chain[], { frame, header }: Arrival): void {
     const content = Buffer.allocUnsafe(HEADER_BYTES + frame.length);
     writeHeader(content, { ...PLAIN, numBuffers: chains.length, ...header });
     this.tamper?.(content);

@@ -67,6 +67,11 @@ export class CommonConfig {
     this.generationChangesLeft = options.generationChanges;
   }
 
+  /** Which 32 feature bits the driver sees now. */
+  get shownWord(): number {
+    return this.deviceSelect;
+  }
+
   get isLive(): boolean {
     return (this.status & STATUS.driverOk) !== 0 && (this.status & STATUS.needsReset) === 0;
   }
@@ -102,6 +107,7 @@ export class CommonConfig {
     if (name === "queue_msix_vector") return queue.vector;
     if (name === "queue_enable") return Number(queue.enabled);
     if (name === "queue_notify_off") return queue.index;
+    if (name === "queue_notif_config_data") return queue.notifyData;
     const [, field, half] = /^queue_(\w+)_(low|high)$/.exec(name) ?? [];
     const address = field === "desc" || field === "driver" || field === "device" ? queue[field] : 0;
     return half === "low" ? address % HIGH : Math.floor(address / HIGH);
@@ -250,7 +256,10 @@ export class CommonConfig {
 
   private resize(queue: Queue, value: number): void {
     const isPower = value > 0 && (value & (value - 1)) === 0;
-    if (!isPower) throw new DriverError(`§4.1.4.3.2: queue_size ${value} is no power of two`);
+    if (this.isPacked && value === 0) throw new DriverError("§4.1.4.3.2: queue_size 0");
+    if (!this.isPacked && !isPower) {
+      throw new DriverError(`§4.1.4.3.2: queue_size ${value} is no power of two`);
+    }
     if (value > queue.sizeMax) throw new DriverError(`queue_size ${value} beyond ${queue.sizeMax}`);
     queue.size = value;
   }
@@ -266,16 +275,35 @@ export class CommonConfig {
 
   private enable(queue: Queue, value: number): void {
     if (value !== 1) throw new DriverError(`§4.1.4.3.2: ${value} written to queue_enable`);
-    const { name, size } = queue;
-    const parts = [
-      { part: "desc", bytes: 16 * size, alignment: 16, address: queue.desc },
-      { part: "driver", bytes: 6 + 2 * size, alignment: 2, address: queue.driver },
-      { part: "device", bytes: 6 + 8 * size, alignment: 4, address: queue.device },
-    ];
-    for (const { part, bytes, alignment, address } of parts) {
-      if (address % alignment !== 0) throw new DriverError(`§2.7.1: ${name} ${part}: alignment`);
-      this.owner.ram.find(address, bytes, `${name} ${part}`);
+    const { name } = queue;
+    for (const { part, bytes, alignment, address } of this.partsOf(queue)) {
+      const clause = this.isPacked ? "§2.8.11" : "§2.7.1";
+      if (address % alignment !== 0) throw new DriverError(`${clause}: ${name} ${part}: alignment`);
+      const arena = this.owner.ram.find(address, bytes, `${name} ${part}`);
+      if (!this.isPacked) continue;
+      const start = address - arena.base;
+      const isZero = arena.array.subarray(start, start + bytes).every((byte) => byte === 0);
+      if (part === "desc" && !isZero) throw new DriverError(`§2.8.13: ${name}: ring is not zero`);
     }
     queue.enabled = true;
+  }
+
+  private get isPacked(): boolean {
+    return has(this.accepted, "ring_packed");
+  }
+
+  private partsOf({ size, desc, driver, device }: Queue) {
+    if (this.isPacked) {
+      return [
+        { part: "desc", bytes: 16 * size, alignment: 16, address: desc },
+        { part: "driver", bytes: 4, alignment: 4, address: driver },
+        { part: "device", bytes: 4, alignment: 4, address: device },
+      ];
+    }
+    return [
+      { part: "desc", bytes: 16 * size, alignment: 16, address: desc },
+      { part: "driver", bytes: 6 + 2 * size, alignment: 2, address: driver },
+      { part: "device", bytes: 6 + 8 * size, alignment: 4, address: device },
+    ];
   }
 }

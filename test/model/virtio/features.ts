@@ -31,6 +31,7 @@ export const FEATURE_BITS = {
   in_order: 35,
   order_platform: 36,
   notification_data: 38,
+  notif_config_data: 39,
   ring_reset: 40,
   device_stats: 50,
   hash_tunnel: 51,

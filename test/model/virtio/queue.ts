@@ -10,6 +10,8 @@ export class Queue {
   desc = 0;
   driver = 0;
   device = 0;
+  /** What a notification of it says with NOTIF_CONFIG_DATA. virtio 1.4 §4.1.4.3 */
+  readonly notifyData: number;
   /** Notifications that came and interrupts that were sent, since the device was made. */
   kicks = 0;
   interrupts = 0;
@@ -22,6 +24,7 @@ export class Queue {
     public sizeMax: number,
   ) {
     this.size = sizeMax;
+    this.notifyData = 0xa500 ^ (index * 0x11);
   }
 
   /** What it is for can depend on the features agreed upon. virtio 1.4 §5.1.2 */
