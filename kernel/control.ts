@@ -53,6 +53,8 @@ export class Control {
   private lines: u32 = 0;
   private announced: bool = false;
   private quietBy: u64 = 0;
+  /** What was sent last belongs to a line whose own command the device has taken. */
+  private following: bool = false;
 
   /** At boot only. */
   constructor(private readonly device: NetDevice) {
@@ -129,6 +131,9 @@ export class Control {
     } else if (orders.order == orders.Order.Later) {
       this.device.settings.rss.copy(orders.rss);
       this.finish("ok");
+    } else if (orders.order == orders.Order.HashLater) {
+      this.device.settings.hash.copyParameters(orders.hash);
+      this.finish("ok");
     } else if (orders.order == orders.Order.Reset) {
       this.stage = Stage.Resetting;
     } else if (orders.order == orders.Order.Pairs) {
@@ -163,9 +168,19 @@ export class Control {
     if (ok && order == orders.Order.DeviceStats) {
       if (deviceStats.goOn(this.device.link.index, control)) return;
     }
-    if (ok) this.carryOut(control, lane);
+    if (this.following) {
+      this.following = false;
+      if (!ok) events.warning("the device does not take the types of hashes");
+      this.finish("ok");
+      return;
+    }
+    if (ok) {
+      this.carryOut(control, lane);
+      this.following = orders.sendHashAgain(this.device, control);
+      if (this.following) return;
+    }
     // Refused: the lanes go on as they did before.
-    else if (order == orders.Order.Pairs) crew.turn(crew.active);
+    if (!ok && order == orders.Order.Pairs) crew.turn(crew.active);
     this.finish(ok ? "ok" : "refused");
   }
 
@@ -177,6 +192,7 @@ export class Control {
     else if (order == orders.Order.MacTable) settings.keepMacTable(control);
     else if (order == orders.Order.Vlan) settings.keepVlan(orders.value, orders.on);
     else if (order == orders.Order.Rss) settings.rss.copy(orders.rss);
+    else if (order == orders.Order.Hash) settings.hash.copyParameters(orders.hash);
     else if (order == orders.Order.Mac) this.rename(control, lane);
     else if (order == orders.Order.Pairs) {
       settings.rss.copy(orders.rss);
@@ -225,6 +241,7 @@ export class Control {
   /** The device is about to be reset: what it was asked for has failed. The others still wait. */
   abandon(): void {
     this.announced = false;
+    this.following = false;
     if (this.stage == Stage.Quieting || this.stage == Stage.Sent) this.finish("failed");
     crew.setActive(crew.active);
   }

@@ -8,6 +8,7 @@ import * as events from "./events";
 import * as mail from "./mail";
 import { Lane } from "./lane";
 import { DROP_REASONS, DropReason, dropName } from "./net/drops";
+import { HashReports, REPORTS, REPORT_NAMES } from "../drivers/net/hash-report";
 import { QUEUE_COUNTERS, QueueStatistics } from "../drivers/net/statistics";
 
 /** QueueStatistics in its order: counters, then the driver's reasons for dropping. */
@@ -29,6 +30,10 @@ const POOL_SIZE: u32 = POOL_FREE + 1;
 const ACCEPTED: u32 = POOL_FREE + 2;
 const DISCARDED: u32 = POOL_FREE + 3;
 const DROPS: u32 = POOL_FREE + 4;
+/** Reports of hashes: packets with each kind, the last hash and its kind. */
+const HASHES: u32 = DROPS + DROP_REASONS;
+const HASH_VALUE: u32 = HASHES + REPORTS;
+const HASH_REPORT: u32 = HASH_VALUE + 1;
 
 /** Puts a lane's numbers where CPU 0 can read them. */
 export function publish(cpu: u32, lane: Lane): void {
@@ -45,6 +50,13 @@ export function publish(cpu: u32, lane: Lane): void {
   for (let i: u32 = 0; i < DROP_REASONS; i++) {
     mail.setStatistic(cpu, DROPS + i, drops.get(<DropReason>i));
   }
+  publishHashes(cpu, pair.rx.hashes);
+}
+
+function publishHashes(cpu: u32, hashes: HashReports): void {
+  for (let i: u32 = 0; i < REPORTS; i++) mail.setStatistic(cpu, HASHES + i, hashes.count(i));
+  mail.setStatistic(cpu, HASH_VALUE, hashes.value);
+  mail.setStatistic(cpu, HASH_REPORT, hashes.report);
 }
 
 function publishDirection(
@@ -110,7 +122,24 @@ function printDirection(name: string, cpu: u32, first: u32): void {
     }
   }
   events.endObject();
+  if (first == RX) printHashes(cpu);
   events.endObject();
+}
+
+/** Packets by what the device said of their hashes, and the last hash. */
+function printHashes(cpu: u32): void {
+  let total: u64 = 0;
+  for (let i: u32 = 0; i < REPORTS; i++) total += mail.statistic(cpu, HASHES + i);
+  if (total == 0) return;
+  events.beginObject("hashes");
+  for (let i: u32 = 0; i < REPORTS; i++) {
+    printIfAny(REPORT_NAMES[i], mail.statistic(cpu, HASHES + i));
+  }
+  events.endObject();
+  const report = <u32>mail.statistic(cpu, HASH_REPORT);
+  if (report == 0) return;
+  events.text("last_hash_report", REPORT_NAMES[report]);
+  events.hex("last_hash", mail.statistic(cpu, HASH_VALUE), 8);
 }
 
 function printIfAny(name: string, count: u64): void {

@@ -13,7 +13,7 @@ const COLD = [
   "kernel/apps/source-frame",
   "drivers/pci",
   "drivers/virtio/(transport|capabilities|features)",
-  "drivers/net/(commands|control-queue|device|net-config|rss|settings)",
+  "drivers/net/(commands|control-queue|device|net-config|rss|settings|hash-report/HashParameters)",
   "drivers/net/packet/PacketPool#(constructor|reset)",
   "~lib",
   "~start",

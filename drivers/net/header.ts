@@ -4,7 +4,7 @@
  * at the end. virtio 1.4 §5.1.9
  *
  *   0 flags | 1 gso_type | 2 hdr_len 2 | 4 gso_size 2 | 6 csum_start 2 | 8 csum_offset 2 |
- *   10 num_buffers 2 | 12
+ *   10 num_buffers 2 | 12 and, with HASH_REPORT, what hash-report.ts knows of | 20
  *
  * Packet.header holds the first eight bytes, cleaned of what was not negotiated or does not hold
  * together, and Packet.csumOffset the field behind them.

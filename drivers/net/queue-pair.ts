@@ -3,11 +3,19 @@
  * Apps and the network stack see only this. Made by device.ts.
  */
 import * as machine from "../../kernel/machine";
+import * as features from "../virtio/features";
 import { RingFault } from "../virtio/ring";
 import { SplitRing } from "../virtio/split-ring";
 import { NO_VECTOR, allocateVector } from "../../kernel/interrupts";
 import { PairRings, PairSetup } from "./pair-setup";
-import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import {
+  BURST_MAX,
+  Burst,
+  HASH_HEADER_BYTES,
+  PLAIN_HEADER_BYTES,
+  Packet,
+  PacketPool,
+} from "./packet";
 import { Offloads } from "./header";
 import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";
@@ -53,7 +61,15 @@ export class QueuePair {
 
   /** Empties everything, for a device that was reset, and fills the receive ring. */
   renew(setup: PairSetup): void {
-    this.offloads.set(((<u64>setup.featuresHigh) << 32) | setup.featuresLow);
+    const accepted = ((<u64>setup.featuresHigh) << 32) | setup.featuresLow;
+    this.offloads.set(accepted);
+    // virtio 1.4 §5.1.9.3.1: the header holds all fields that what was negotiated asks for.
+    const headerBytes = features.has(accepted, features.HASH_REPORT)
+      ? HASH_HEADER_BYTES
+      : PLAIN_HEADER_BYTES;
+    this.pool.headerBytes = headerBytes;
+    this.rx.ring.headerBytes = headerBytes;
+    this.tx.ring.headerBytes = headerBytes;
     this.pool.reset();
     this.rx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
     this.tx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);

@@ -4,8 +4,9 @@
  */
 import * as machine from "../../kernel/machine";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
+import { BURST_MAX, Burst, HASH_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { Offloads, accept } from "./header";
+import { HashReports } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 /** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
@@ -14,6 +15,8 @@ const CSUM_OFFSET: usize = 8;
 export class RxQueue<R extends Ring> {
   readonly ring: R;
   readonly statistics: QueueStatistics = new QueueStatistics();
+  /** What the device said of packets' hashes, with HASH_REPORT. */
+  readonly hashes: HashReports = new HashReports();
   /** Where to notify the device, a window address; set when it runs. */
   notifyAddress: u32 = 0;
   /** num_buffers announced more buffers than the ring has. */
@@ -89,26 +92,29 @@ export class RxQueue<R extends Ring> {
     if (!this.plain) for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
     let bytes: u64 = 0;
     const before = burst.count;
+    const headerBytes = this.pool.headerBytes;
     for (let i: u32 = 0; i < taken; i++) {
       const segment = raw.get(i);
       const used = raw.used(i);
-      const packet = this.missing == 0 ? this.begin(segment, used) : this.append(segment, used);
+      const packet =
+        this.missing == 0 ? this.begin(segment, used, headerBytes) : this.append(segment, used);
       if (packet == null) continue;
       bytes += packet.total;
       burst.push(packet);
     }
     this.statistics.packets += burst.count - before;
     this.statistics.bytes += bytes;
+    if (headerBytes == HASH_HEADER_BYTES) this.hashes.read(burst, before);
     return taken;
   }
 
   /** The first buffer of a packet. Answers the packet if it is complete. */
   @inline
-  private begin(segment: Packet, used: u32): Packet | null {
+  private begin(segment: Packet, used: u32, headerBytes: u32): Packet | null {
     // The length is the device's word: nothing beyond the buffer is ever looked at.
-    if (used < NET_HEADER_BYTES || used > this.pool.stride) return this.drop(segment);
-    segment.data = segment.buffer + NET_HEADER_BYTES;
-    segment.length = used - NET_HEADER_BYTES;
+    if (used < headerBytes || used > this.pool.stride) return this.drop(segment);
+    segment.data = segment.buffer + headerBytes;
+    segment.length = used - headerBytes;
     segment.total = segment.length;
     segment.next = null;
     segment.header = 0;

@@ -11,6 +11,7 @@ import * as events from "../../kernel/events";
 import { allocate } from "../../kernel/memory/arena";
 import * as commands from "./commands";
 import { CONTROL_DATA_BYTES, ControlQueue, ControlState } from "./control-queue";
+import { HashParameters } from "./hash-report";
 import { Rss } from "./rss";
 
 const SLOT_SHIFT: u32 = 4;
@@ -35,6 +36,8 @@ const SLOTS: u32 = Slot.QueueCoalescing + COALESCED_QUEUES_MAX;
 
 export class Settings {
   readonly rss: Rss = new Rss();
+  /** The hashes to report while `rss` is off. */
+  readonly hash: HashParameters = new HashParameters();
   private readonly slots: usize = allocate(SLOTS << SLOT_SHIFT);
   private readonly macTable: usize = allocate(2 + CONTROL_DATA_BYTES);
   private macTableBytes: u32 = 0;

@@ -4,8 +4,9 @@
  */
 import * as machine from "../../kernel/machine";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import { BURST_MAX, Burst, HASH_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { GSO_FRAME_BYTES_MAX, Offloads, isSegmented, write } from "./header";
+import { clearHashes } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 export class TxQueue<R extends Ring> {
@@ -43,6 +44,7 @@ export class TxQueue<R extends Ring> {
     const offloads = this.offloads;
     const frameMax = this.frameMax;
     const count = burst.count;
+    if (this.pool.headerBytes == HASH_HEADER_BYTES) clearHashes(burst);
     let bytes: u64 = 0;
     let sent: u32 = 0;
     // Packets of one segment go into the ring in runs; others interrupt a run.

@@ -78,6 +78,7 @@ const IMPLEMENTED: u64 =
   ((<u64>1) << DEVICE_STATS) |
   ((<u64>1) << VQ_NOTF_COAL) |
   ((<u64>1) << NOTF_COAL) |
+  ((<u64>1) << HASH_REPORT) |
   ((<u64>1) << RSS) |
   ((<u64>1) << SPEED_DUPLEX);
 

@@ -22,6 +22,8 @@ export interface Ring {
   free: u32;
   outstanding: u32;
   fault: RingFault;
+  /** Bytes of the net header in front of each packet's first segment. */
+  headerBytes: u32;
 
   offerWritable(burst: Burst, count: u32, bytes: u32): void;
   offerReadable(burst: Burst, first: u32, count: u32): void;

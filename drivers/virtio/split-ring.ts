@@ -20,7 +20,7 @@
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+import { BURST_MAX, Burst, PLAIN_HEADER_BYTES, Packet } from "../net/packet";
 import { Ring, RingFault } from "./ring";
 
 const DESC_F_NEXT: u32 = 1;
@@ -45,6 +45,7 @@ const INDIRECT_FROM: u32 = 3;
 export class SplitRing implements Ring {
   size: u32;
   fault: RingFault = RingFault.NONE;
+  headerBytes: u32 = PLAIN_HEADER_BYTES;
   /** Descriptors that are free. */
   free: u32 = 0;
   /** Packets that the device has and has not returned. */
@@ -142,7 +143,7 @@ export class SplitRing implements Ring {
    * included. Each has one segment.
    */
   offerReadable(burst: Burst, first: u32, count: u32): void {
-    this.offerRun(burst, first, count, <u64>NET_HEADER_BYTES, u32.MAX_VALUE);
+    this.offerRun(burst, first, count, <u64>this.headerBytes, u32.MAX_VALUE);
   }
 
   /**
@@ -224,7 +225,7 @@ export class SplitRing implements Ring {
       const entry = table + (i << 4);
       const flags = last ? 0 : <u64>DESC_F_NEXT | ((<u64>(i + 1)) << 16);
       store<u64>(entry, this.dma + segment.buffer);
-      store<u64>(entry, <u64>segmentBytes(segment, i) | (flags << 32), 8);
+      store<u64>(entry, <u64>this.segmentBytes(segment, i) | (flags << 32), 8);
       segment = segment.next;
     }
     const bytes = segments * DESC_BYTES;
@@ -244,7 +245,11 @@ export class SplitRing implements Ring {
       this.freeHead++;
       const next = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
       const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | ((<u64>next) << 16);
-      this.describe(id, this.dma + segment.buffer, <u64>segmentBytes(segment, i) | (flags << 32));
+      this.describe(
+        id,
+        this.dma + segment.buffer,
+        <u64>this.segmentBytes(segment, i) | (flags << 32),
+      );
       segment = segment.next;
     }
     const slot = this.slots + (head << SLOT_SHIFT);
@@ -271,6 +276,11 @@ export class SplitRing implements Ring {
     this.free -= 2;
     this.outstanding++;
     this.enqueue(head);
+  }
+
+  /** The net header lies in front of the first segment only. */
+  private segmentBytes(segment: Packet, index: u32): u32 {
+    return segment.length + (index == 0 ? this.headerBytes : 0);
   }
 
   /** Makes everything offered visible to the device, in one store. */
@@ -386,9 +396,4 @@ export class SplitRing implements Ring {
     // With event_idx the event index just stays behind, and passes once in 65,536 packets.
     if (!this.eventIdx) machine.sharedWrite16(this.avail, AVAIL_F_NO_INTERRUPT);
   }
-}
-
-/** The net header lies in front of the first segment only. */
-function segmentBytes(segment: Packet, index: u32): u32 {
-  return segment.length + (index == 0 ? NET_HEADER_BYTES : 0);
 }

@@ -17,7 +17,7 @@
 import * as config from "../config";
 import * as events from "../events";
 import { allocate } from "../memory/arena";
-import { Burst, BURST_MAX, NET_HEADER_BYTES, Packet } from "../../drivers/net/packet";
+import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { copyMac } from "../net/address";
 import { ETHERNET_BYTES } from "../net/ethernet";
@@ -297,5 +297,5 @@ export class Source {
 
 /** Bytes of a frame that each buffer takes. */
 function roomIn(pair: QueuePair): u32 {
-  return pair.pool.stride - NET_HEADER_BYTES;
+  return pair.pool.room;
 }

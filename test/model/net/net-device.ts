@@ -13,9 +13,9 @@ import { VirtioPci } from "../virtio/pci-device";
 import type { Queue } from "../virtio/queue";
 import { ControlQueue } from "./control-queue";
 import { ControlState } from "./control-state";
-import { Flows } from "./flows";
+import { Flows, reportHash } from "./flows";
 import { Live, type LivePair } from "./live";
-import type { NetHeader } from "./net-header";
+import { HASH_HEADER_BYTES, type HashReport, HEADER_BYTES, type NetHeader } from "./net-header";
 import {
   ANNOUNCE,
   CONFIG_FIELDS,
@@ -96,6 +96,16 @@ export class NetDevice implements Worker {
   /** Whether received frames may be longer than the MTU. */
   get receivesLarge(): boolean {
     return LARGE.some((name) => this.accepts(name));
+  }
+
+  /** Bytes of the net header. §5.1.9 */
+  get headerBytes(): number {
+    return this.accepts("hash_report") ? HASH_HEADER_BYTES : HEADER_BYTES;
+  }
+
+  /** What is said of a received frame's hash: RSS's, or else what was configured without it. */
+  hashOf(frame: Buffer): HashReport {
+    return reportHash(frame, this.state.rss ?? this.state.hash);
   }
 
   // ---- from the network and back ---------------------------------------------------------------
