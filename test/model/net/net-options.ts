@@ -55,6 +55,9 @@ export const USUAL_FEATURES: readonly FeatureName[] = [
 /** What multiqueue takes. */
 export const MQ_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "ctrl_vq", "mq"];
 
+/** What reports of hashes take, with and without RSS. */
+export const HASH_FEATURES: readonly FeatureName[] = [...MQ_FEATURES, "hash_report"];
+
 export const USUAL: NetOptions = {
   features: USUAL_FEATURES,
   moreFeatures: 0n,
