@@ -20,7 +20,13 @@ const COUNTERS: StaticArray<string> = [
   "polls",
   "cycles",
 ];
-const QUEUE_DROPS: StaticArray<string> = ["used_length", "num_buffers", "offload", "too_long"];
+const QUEUE_DROPS: StaticArray<string> = [
+  "used_length",
+  "num_buffers",
+  "offload",
+  "too_long",
+  "reset",
+];
 
 /** Places of a lane's numbers in the mail; each direction's drops by the driver are among its. */
 const RX: u32 = 0;
@@ -34,6 +40,7 @@ const DROPS: u32 = POOL_FREE + 4;
 const HASHES: u32 = DROPS + DROP_REASONS;
 const HASH_VALUE: u32 = HASHES + REPORTS;
 const HASH_REPORT: u32 = HASH_VALUE + 1;
+const WATCHDOG: u32 = HASH_REPORT + 1;
 
 /** Puts a lane's numbers where CPU 0 can read them. */
 export function publish(cpu: u32, lane: Lane): void {
@@ -51,6 +58,7 @@ export function publish(cpu: u32, lane: Lane): void {
     mail.setStatistic(cpu, DROPS + i, drops.get(<DropReason>i));
   }
   publishHashes(cpu, pair.rx.hashes);
+  mail.setStatistic(cpu, WATCHDOG, lane.watchdog.actions);
 }
 
 function publishHashes(cpu: u32, hashes: HashReports): void {
@@ -74,7 +82,7 @@ function publishDirection(
 }
 
 /** Prints the event; `own` is CPU 0's lane. */
-export function print(nic: u32, own: Lane, recoveries: u32): void {
+export function print(nic: u32, own: Lane, recoveries: u32, queueResets: u32): void {
   crew.gatherStatistics();
   publish(0, own);
   events.begin("stats");
@@ -85,6 +93,7 @@ export function print(nic: u32, own: Lane, recoveries: u32): void {
   events.num("accepted", sum(ACCEPTED));
   events.num("discarded", sum(DISCARDED));
   events.num("recoveries", recoveries);
+  events.num("queue_resets", queueResets);
   events.end();
 }
 
@@ -123,6 +132,7 @@ function printDirection(name: string, cpu: u32, first: u32): void {
   }
   events.endObject();
   if (first == RX) printHashes(cpu);
+  else printIfAny("watchdog", mail.statistic(cpu, WATCHDOG));
   events.endObject();
 }
 

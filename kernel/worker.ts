@@ -21,6 +21,7 @@ import {
 /** Argument 0 is the number of lanes, then comes the pair's setup. */
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
+const ARGUMENT_QUEUE: u32 = 0;
 
 let cpu: u32 = 0;
 let lane: Lane | null = null;
@@ -73,6 +74,8 @@ function obey(command: mail.Command): void {
   else if (command == mail.Command.Stop) stop();
   else if (command == mail.Command.Turn) turn();
   else if (command == mail.Command.Report) report();
+  else if (command == mail.Command.Renew) renew();
+  else if (command == mail.Command.Resume) resume();
   mail.answer(cpu);
 }
 
@@ -94,10 +97,31 @@ function setUp(): void {
     seal();
   }
   current.pair.renew(setup);
+  answerRings(current);
+}
+
+function answerRings(current: Lane): void {
   current.pair.describe(rings);
   for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
     mail.setResult(cpu, i, load<u32>(changetype<usize>(rings) + (i << 2)));
   }
+}
+
+/** Queue 0 of the pair receives, queue 1 transmits. */
+function renew(): void {
+  const current = lane;
+  if (current == null) return;
+  current.pair.renewQueue(mail.argument(cpu, ARGUMENT_QUEUE) == 0, setup);
+  answerRings(current);
+}
+
+function resume(): void {
+  const current = lane;
+  if (current == null) return;
+  started = true;
+  turn();
+  // A receive ring that was filled anew; of a transmit ring nothing is said.
+  if (mail.argument(cpu, ARGUMENT_QUEUE) == 0) current.pair.rx.kick();
 }
 
 function start(): void {

@@ -233,6 +233,7 @@ export class NetDevice {
     // virtio 1.4 §3.1.1 lets us read, not write, the configuration before we decide.
     const mtuUsable = !features.has(accepted, features.MTU) || this.config.isMtuUsable();
     if (!mtuUsable) accepted &= ~((<u64>1) << features.MTU);
+    if (!transport.hasQueueReset) accepted &= ~((<u64>1) << features.RING_RESET);
     if (!this.printed) {
       const declined = this.offered & ~accepted;
       const index = this.link.index;

@@ -70,6 +70,7 @@ export class QueuePair {
     this.pool.headerBytes = headerBytes;
     this.rx.ring.headerBytes = headerBytes;
     this.tx.ring.headerBytes = headerBytes;
+    this.tx.letGo();
     this.pool.reset();
     this.rx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
     this.tx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
@@ -79,6 +80,18 @@ export class QueuePair {
     this.tx.ring.disableInterrupts();
     this.armed = false;
     this.rx.provide();
+  }
+
+  /**
+   * Empties one queue, which was reset alone; the other one, and packets in hand, stay as they are.
+   */
+  renewQueue(isRx: bool, setup: PairSetup): void {
+    const ring = isRx ? this.rx.ring : this.tx.ring;
+    if (isRx) this.rx.letGo();
+    else this.tx.letGo();
+    ring.reset(setup.eventIdx != 0, setup.indirect != 0);
+    ring.disableInterrupts();
+    if (isRx) this.rx.provide();
   }
 
   /** Where the rings are and what interrupts them: what the device has to be told. */
@@ -193,7 +206,8 @@ export class QueuePair {
     if (this.rx.mergeFault) return FAULT_MERGE;
     if (this.rx.ring.fault != RingFault.NONE) return <u32>this.rx.ring.fault;
     const fault = <u32>this.tx.ring.fault;
-    return fault != 0 ? fault + FAULT_TX : 0;
+    if (fault != 0) return fault + FAULT_TX;
+    return this.tx.stuck ? FAULT_STUCK : 0;
   }
 
   /** Interrupts that arrived for this pair's receive and transmit queue. */
@@ -209,9 +223,20 @@ export class QueuePair {
 /** Faults of the transmit ring are numbered from here on, those of the receive ring from 1 on. */
 const FAULT_TX: u32 = 8;
 const FAULT_MERGE: u32 = 16;
+const FAULT_STUCK: u32 = 17;
+
+export function isStuck(fault: u32): bool {
+  return fault == FAULT_STUCK;
+}
+
+/** Whether it is the receive queue that went wrong. */
+export function isReceiveFault(fault: u32): bool {
+  return fault < FAULT_TX || fault == FAULT_MERGE;
+}
 
 /** What a number of `QueuePair.fault` means. */
 export function faultMessage(fault: u32): string {
+  if (fault == FAULT_STUCK) return "transmit queue: the device sends nothing any more";
   if (fault == FAULT_MERGE) return "receive queue: num_buffers is more than the ring holds";
   if (fault == RingFault.USED_INDEX) return "receive queue: the used index jumped";
   if (fault == RingFault.USED_ID) return "receive queue: a used id is beyond the ring";

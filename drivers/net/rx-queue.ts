@@ -182,6 +182,19 @@ export class RxQueue<R extends Ring> {
     return null;
   }
 
+  /** The queue was reset alone: what the device had is in the pool again. */
+  letGo(): void {
+    while (this.ring.abandon(this.raw) > 0) {
+      for (let i: u32 = 0; i < this.raw.count; i++) this.pool.give(this.raw.get(i));
+    }
+    const partial = this.partial;
+    if (partial != null) this.pool.release(partial);
+    this.mergeFault = false;
+    this.partial = null;
+    this.partialEnd = null;
+    this.missing = 0;
+  }
+
   /** Whether the device broke the rules of the ring, so that only a reset helps. */
   isBroken(): bool {
     return this.ring.fault != RingFault.NONE || this.mergeFault;

@@ -19,6 +19,8 @@ export class TxQueue<R extends Ring> {
   private notifyValue: u32 = 0;
   /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
   private frameMax: u32 = 0;
+  /** The device sends nothing any more (kernel/watchdog.ts). */
+  stuck: bool = false;
   private done: Burst = Burst.create();
   private published: bool = false;
 
@@ -108,9 +110,35 @@ export class TxQueue<R extends Ring> {
     }
   }
 
-  /** Whether the device broke the rules of the ring, so that only a reset helps. */
+  /** Packets that the device has sent, or at least given back. */
+  get completed(): u64 {
+    return this.statistics.packets - this.statistics.resetDrops - this.ring.outstanding;
+  }
+
+  /**
+   * Notifies the device whether it wants it or not: for one that may have missed the last time.
+   */
+  kickAnyway(): void {
+    machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+    this.statistics.kicks++;
+  }
+
+  /** The device or the queue was reset: what was not sent is lost, and in the pool again. */
+  letGo(): void {
+    if (this.ring.fault == RingFault.NONE) this.reclaim(this.ring.size);
+    while (this.ring.outstanding > 0 && this.ring.abandon(this.done) > 0) {
+      for (let i: u32 = 0; i < this.done.count; i++) {
+        this.statistics.drop(QueueDrop.RESET);
+        this.pool.release(this.done.get(i));
+      }
+    }
+    this.published = false;
+    this.stuck = false;
+  }
+
+  /** Whether the device broke the rules of the ring, or is stuck, so that only a reset helps. */
   isBroken(): bool {
-    return this.ring.fault != RingFault.NONE;
+    return this.ring.fault != RingFault.NONE || this.stuck;
   }
 }
 

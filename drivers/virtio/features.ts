@@ -30,6 +30,7 @@ export const CTRL_MAC_ADDR: u32 = 23;
 export const INDIRECT_DESC: u32 = 28;
 export const EVENT_IDX: u32 = 29;
 export const VERSION_1: u32 = 32;
+export const RING_RESET: u32 = 40;
 export const DEVICE_STATS: u32 = 50;
 export const HASH_TUNNEL: u32 = 51;
 export const VQ_NOTF_COAL: u32 = 52;
@@ -71,6 +72,7 @@ const IMPLEMENTED: u64 =
   (1 << INDIRECT_DESC) |
   (1 << EVENT_IDX) |
   ((<u64>1) << VERSION_1) |
+  ((<u64>1) << RING_RESET) |
   ((<u64>1) << GUEST_USO4) |
   ((<u64>1) << GUEST_USO6) |
   ((<u64>1) << HOST_USO) |
@@ -225,6 +227,7 @@ export function declineReason(bit: u32, leftOut: u64): string {
   if (featureName(bit) == null) return "not defined by virtio 1.4";
   if (bit == 24 || bit == 27) return "legacy interface only";
   if (bit == 10 || bit == 14) return "UDP fragmentation offload is not used; uso takes its place";
+  if (bit == RING_RESET) return "the common configuration has no room for it";
   if (bit < 64 && has(IMPLEMENTED, bit)) return "a feature that it depends on is missing";
   // Who accepts it is given a second device in this one's place, and the packets with it.
   if (bit == STANDBY) return "there is no driver for the primary device";

@@ -32,6 +32,8 @@ export interface Ring {
   publish(): void;
   needsNotification(): bool;
   take(burst: Burst, max: u32): u32;
+  hasUsed(): bool;
+  abandon(burst: Burst): u32;
   enableInterrupts(ahead: u32): bool;
   disableInterrupts(): void;
 }

@@ -357,6 +357,28 @@ export class SplitRing implements Ring {
     return taken;
   }
 
+  /** Whether the device has finished with packets that nobody has taken. */
+  hasUsed(): bool {
+    return machine.sharedRead16(this.used + 2) != (this.usedIdx & 0xffff);
+  }
+
+  /**
+   * Fills the burst with packets that the device had when its queue was reset, in no order; answers
+   * how many, 0 when these were all. `reset` comes next.
+   */
+  abandon(burst: Burst): u32 {
+    burst.clear();
+    for (let id: u32 = 0; id < this.size && burst.count < BURST_MAX; id++) {
+      const slot = this.slots + (id << SLOT_SHIFT);
+      const held = load<u32>(slot, SLOT_PACKET);
+      if (held == 0) continue;
+      store<u32>(slot, 0, SLOT_PACKET);
+      burst.push(changetype<Packet>(<usize>held));
+    }
+    this.outstanding -= burst.count;
+    return burst.count;
+  }
+
   /** Frees the other descriptors of a chain; links are taken from the slots, not from desc. */
   private freeRest(head: usize, tail: u32): u32 {
     const count = load<u32>(head, SLOT_COUNT);

@@ -76,6 +76,8 @@ export class NetDevice implements Worker {
       needed: () => this.neededQueues(),
       start: () => this.start(),
       stop: () => this.stop(),
+      stopQueue: (queue) => this.liveAt(queue.index)?.audit.close(),
+      startQueue: (queue) => this.restartQueue(queue),
     });
     this.receiver = new NetReceiver(this);
     this.sender = new NetSender(this);
@@ -234,6 +236,19 @@ export class NetDevice implements Worker {
     if (control !== undefined) this.controlLive = this.open(control, "command");
   }
 
+  /** One queue alone was reset and is set up again; what waited for it goes on waiting. */
+  private restartQueue(queue: Queue): void {
+    const pair = this.pairs[queue.index >> 1];
+    if (pair === undefined || queue === this.controlLive?.queue) {
+      throw new ModelError(`the model cannot reset ${queue.name} alone`);
+    }
+    const isRx = queue.index % 2 === 0;
+    const old = isRx ? pair.rx : pair.tx;
+    const live = this.open(queue, isRx ? "receive" : "transmit");
+    live.waiting.push(...old.waiting);
+    this.pairs[queue.index >> 1] = isRx ? { ...pair, rx: live } : { ...pair, tx: live };
+  }
+
   private open(queue: Queue, use: "receive" | "transmit" | "command"): Live {
     const eventIdx = this.accepts("event_idx");
     const indirect = this.accepts("indirect_desc");
@@ -272,6 +287,7 @@ export class NetDevice implements Worker {
   private transmit(): boolean {
     let worked = false;
     this.pairs.forEach(({ tx }, index) => {
+      if (!tx.queue.enabled) return;
       if (index < this.active) worked = this.sender.turn(tx, index) || worked;
       else if (tx.ring.available() > 0) {
         const what = `a packet in transmit queue ${index + 1}, with ${this.active} in use`;
@@ -285,7 +301,7 @@ export class NetDevice implements Worker {
     const queues = this.pairs.map(({ rx }) => rx);
     this.receiver.distribute(queues);
     let worked = false;
-    for (const rx of queues) worked = this.receiver.turn(rx) || worked;
+    for (const rx of queues) if (rx.queue.enabled) worked = this.receiver.turn(rx) || worked;
     return worked;
   }
 
@@ -298,6 +314,7 @@ export class NetDevice implements Worker {
   needsGuest(cpu: Vcpu): string | undefined {
     if (this.isBroken || !this.pci.common.isLive) return undefined;
     for (const { rx } of this.pairs) {
+      if (!rx.queue.enabled) continue;
       const unread = rx.cpu === cpu ? rx.audit.unread(rx.ring.usedIdx) : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
     }

@@ -31,6 +31,7 @@ export interface NetOptions {
   /** Bytes of device configuration that exist. */
   readonly configBytes: number;
   readonly resetReads: number;
+  readonly queueResetReads: number;
   readonly refusesFeatures: boolean;
   readonly generationChanges: number;
   /** Buffers that a turn handles before it publishes, and asks whether to interrupt. */
@@ -75,6 +76,7 @@ export const USUAL: NetOptions = {
   hasFirmware: true,
   configBytes: 28,
   resetReads: 0,
+  queueResetReads: 0,
   refusesFeatures: false,
   generationChanges: 0,
   batch: 32,
