@@ -20,6 +20,8 @@ export class Lane {
   readonly stack: Stack;
   readonly runner: Runner;
   readonly watchdog: Watchdog;
+  /** A queue was emptied since the app's turn: it may have something to do at once. */
+  renewed: bool = false;
   /** When this turn began. */
   private start: u64 = 0;
 
@@ -51,6 +53,10 @@ export class Lane {
 
   /** Until when to sleep: 0 while there is work, or in poll mode; at most `deadline`. */
   rest(worked: bool, deadline: u64): u64 {
+    if (this.renewed) {
+      this.renewed = false;
+      return 0;
+    }
     const watchdog = this.watchdog;
     if (this.start >= watchdog.due && watchdog.look(this.start, !worked)) return 0;
     if (config.mode == config.Mode.Poll) return 0;

@@ -133,6 +133,7 @@ export class Nic {
     const isRx = (queue & 1) == 0;
     if (cpu == 0) {
       this.lane.pair.renewQueue(isRx, device.setup);
+      this.lane.renewed = true;
       this.lane.pair.describe(rings);
     } else if (!crew.renew(cpu, queue & 1, rings)) return false;
     if (!giveQueue(device, queue, device.setup, rings)) return false;
@@ -169,6 +170,7 @@ export class Nic {
       return;
     }
     this.lane.runner.restart();
+    this.lane.renewed = true;
     this.control.resume();
   }
 
