@@ -32,14 +32,26 @@ function race(guest: Guest, act: () => boolean): { count: number; buffer: StoreB
   const races = { count: 0, buffer: new StoreBuffer(machine.bootCpu, queues, random) };
   let left = 1;
   let isActing = false;
-  machine.onAccess = () => {
-    races.buffer.access();
-    if (isActing || --left > 0) return;
+  const strike = () => {
     isActing = true;
     if (races.buffer.act(act)) races.count++;
     isActing = false;
     left = 1 + random.below(GAP_MAX);
   };
+  machine.onAccess = () => {
+    races.buffer.access();
+    if (!isActing && --left <= 0) strike();
+  };
+  // The last stores of a step may still be in the buffer when the CPU is about to sleep.
+  const settle = () => {
+    if (random.below(4) === 0) strike();
+  };
+  machine.attach({
+    turn: () => false,
+    settle,
+    needsGuest: () => undefined,
+    deadline: Infinity,
+  });
   return races;
 }
 
