@@ -115,6 +115,16 @@ export function isTurned(): bool {
   return true;
 }
 
+/** What the lanes from `first` on, which are paused, have yet to send of a source's count. */
+export function takeShares(first: u32): u64 {
+  let frames: u64 = 0;
+  for (let cpu = max<u32>(first, 1); cpu < lanes; cpu++) {
+    order(cpu, mail.Command.Yield);
+    if (finished(cpu)) frames += mail.result64(cpu, 0);
+  }
+  return frames;
+}
+
 /** Keeps all other CPUs away from their rings. False if one does not answer. */
 export function stopAll(): bool {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Stop);

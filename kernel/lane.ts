@@ -64,7 +64,7 @@ export class Lane {
     if (worked && (config.mode == config.Mode.Adaptive || config.app == config.App.Source))
       return 0;
     const pair = this.pair;
-    if (pair.arm()) return 0;
+    if (pair.arm(this.runner.blocked)) return 0;
     let sooner = min(deadline, this.runner.deadline());
     if (pair.tx.ring.outstanding != 0) sooner = min(sooner, watchdog.due);
     return pair.rxVector == 0 ? min(sooner, deadlineIn(POLL_US)) : sooner;

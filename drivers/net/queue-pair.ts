@@ -176,13 +176,14 @@ export class QueuePair {
 
   /**
    * Asks for an interrupt on the next received packet, and if the transmit ring is nearly full on
-   * room in it. True: there is work already, do not sleep.
+   * room in it. `blocked`: without room nothing can be done with received packets, so only room
+   * matters. True: there is work already, do not sleep.
    */
-  arm(): bool {
+  arm(blocked: bool): bool {
     this.armed = true;
-    if (this.rx.ring.enableInterrupts(1)) return true;
+    if (!blocked && this.rx.ring.enableInterrupts(1)) return true;
     const outstanding = this.tx.ring.outstanding;
-    if (this.tx.ring.free >= BURST_MAX || outstanding == 0) return false;
+    if (outstanding == 0 || (!blocked && this.tx.ring.free >= BURST_MAX)) return false;
     return this.tx.ring.enableInterrupts(max<u32>(1, outstanding >> 1));
   }
 

@@ -67,6 +67,20 @@ export class Settings {
     }
   }
 
+  /**
+   * Tells the coalescing of the next queue that has one of its own, from `queue` on and below `end`.
+   * Answers the number after that queue's, or 0 when there is none.
+   */
+  tellCoalescing(control: ControlQueue, queue: u32, end: u32): u32 {
+    const last = min(end, COALESCED_QUEUES_MAX);
+    for (let next = queue; next < last; next++) {
+      const slot = this.slots + ((Slot.QueueCoalescing + next) << SLOT_SHIFT);
+      const bytes = load<u8>(slot);
+      if (bytes != 0 && control.repeat(slot + 1, bytes)) return next + 1;
+    }
+    return 0;
+  }
+
   keepMacTable(control: ControlQueue): void {
     this.macTableBytes = control.bytes;
     memory.copy(this.macTable, control.command, control.bytes);

@@ -91,6 +91,19 @@ export class Source {
     return this.state == State.Done;
   }
 
+  /** This lane is paused: somebody else sends what is left of `count`. */
+  yieldShare(): u64 {
+    if (config.count == 0) return 0;
+    const left = this.left;
+    this.left = 0;
+    return left;
+  }
+
+  takeShare(frames: u64): void {
+    this.left += frames;
+    if (this.state == State.Finishing || this.state == State.Done) this.state = State.Sending;
+  }
+
   /** The device was reset and all packets are back in the pool: frames are built anew. */
   restart(): void {
     this.held = 0;

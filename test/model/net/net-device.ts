@@ -31,6 +31,8 @@ import { NetSender } from "./net-sender";
 export { MQ_FEATURES, type NetOptions, USUAL_FEATURES } from "./net-options";
 
 const MTU_DEFAULT = 1500;
+/** Segments of a packet that a driver is known to send. */
+const SEGMENTS_MAX = 18;
 const LARGE: readonly FeatureName[] = ["guest_tso4", "guest_tso6", "guest_uso4", "guest_uso6"];
 
 export type Direction = "rx" | "tx";
@@ -313,8 +315,10 @@ export class NetDevice implements Worker {
 
   needsGuest(cpu: Vcpu): string | undefined {
     if (this.isBroken || !this.pci.common.isLive) return undefined;
-    for (const { rx } of this.pairs) {
-      if (!rx.queue.enabled) continue;
+    for (const { rx, tx } of this.pairs) {
+      // With hardly room to answer it may leave them where they are until we have sent something.
+      const held = tx.queue.enabled ? tx.ring.outstanding + tx.ring.available() : 0;
+      if (!rx.queue.enabled || held > tx.queue.size - SEGMENTS_MAX) continue;
       const unread = rx.cpu === cpu ? rx.audit.unread(rx.ring.usedIdx) : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
     }
