@@ -87,6 +87,8 @@ export let dstPort: u32 = 9;
 /** Seconds; 0 means no limit, and no `stats` events unasked. */
 export let duration: u32 = 0;
 export let stats: u32 = 0;
+/** Seconds that a transmit queue may stand still; 0: as long as it likes. */
+export let watchdog: u32 = 10;
 
 /** The keys. One that can be given per NIC stands here once. */
 enum Key {
@@ -107,6 +109,7 @@ enum Key {
   DstPort,
   Duration,
   Stats,
+  Watchdog,
   Log,
   Unknown,
 }
@@ -129,6 +132,7 @@ const KEYS: StaticArray<string> = [
   "dstport",
   "duration",
   "stats",
+  "watchdog",
   "log",
 ];
 const APPS: StaticArray<string> = ["echo", "sink", "source", "forward", "idle"];
@@ -320,7 +324,8 @@ function applyNumber(key: Key, value: usize, length: u32): string | null {
   } else {
     if (!parseNumber(value, length, 0, u32.MAX_VALUE)) return "is not a number of seconds";
     if (key == Key.Duration) duration = <u32>number;
-    else stats = <u32>number;
+    else if (key == Key.Stats) stats = <u32>number;
+    else watchdog = <u32>number;
   }
   return null;
 }

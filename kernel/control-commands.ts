@@ -14,6 +14,7 @@ import { noMore, wrong, wrongItem } from "./words";
 import * as commands from "../drivers/net/commands";
 import { ControlQueue } from "../drivers/net/control-queue";
 import { NetDevice } from "../drivers/net/device";
+import { HashParameters } from "../drivers/net/hash-report";
 import { Rss } from "../drivers/net/rss";
 import { COALESCED_QUEUES_MAX, Slot } from "../drivers/net/settings";
 import * as features from "../drivers/virtio/features";
@@ -41,17 +42,22 @@ export enum Order {
   Reset,
   /** Nothing was sent: `rss` is wanted once it is on. */
   Later,
+  /** `hash` is what the device has now, or will have once rss is off. */
+  Hash,
+  HashLater,
 }
 
 export let order: Order = Order.Keep;
 export let value: u32 = 0;
 export let on: bool = false;
-/** RSS as it will be. */
+/** RSS as it will be, and the hashes to report without it. */
 export let rss: Rss = changetype<Rss>(0);
+export let hash: HashParameters = changetype<HashParameters>(0);
 
 /** At boot. */
 export function prepare(): void {
   rss = new Rss();
+  hash = new HashParameters();
 }
 
 const VERBS: StaticArray<string> = [
@@ -65,6 +71,7 @@ const VERBS: StaticArray<string> = [
   "coal",
   "devstats",
   "reset",
+  "hash",
 ];
 const OFF_ON: StaticArray<string> = ["off", "on"];
 const RX_MODES: StaticArray<string> = [
@@ -111,6 +118,7 @@ export function begin(device: NetDevice): bool {
   if (verb == 5) return beginOffloads(device, control);
   if (verb == 6) return beginRss(device, control);
   if (verb == 7) return beginCoalescing(device, control);
+  if (verb == 10) return beginHash(device, control);
   return beginDeviceStats(device, control);
 }
 
@@ -242,6 +250,22 @@ function beginRss(device: NetDevice, control: ControlQueue): bool {
   if (rss.enabled) return rss.send(control);
   order = Order.Later;
   return true;
+}
+
+/** virtio 1.4 §5.1.9.5.6.4: with rss on its types are reported, and a command would turn it off. */
+function beginHash(device: NetDevice, control: ControlQueue): bool {
+  if (!needs(device, features.HASH_REPORT)) return false;
+  hash.copyParameters(device.settings.hash);
+  if (!rssWords.parseHash(hash, device.config) || !noMore(3)) return false;
+  order = device.settings.rss.enabled ? Order.HashLater : Order.Hash;
+  return order == Order.HashLater || hash.sendHash(control);
+}
+
+/** Automatic steering begins without hashes: whoever turned to it says again which ones. */
+export function sendHashAgain(device: NetDevice, control: ControlQueue): bool {
+  const turned = order == Order.Pairs || order == Order.Rss;
+  if (!turned || !device.reportsHash || device.settings.rss.enabled) return false;
+  return device.settings.hash.sendHash(control);
 }
 
 // ---- offloads, coalescing, statistics -----------------------------------------------------------

@@ -23,6 +23,7 @@ const ANSWER_US: u64 = 5000000;
 
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
+const ARGUMENT_QUEUE: u32 = 0;
 
 /** Lanes in all; those of other CPUs are 1 to lanes - 1. */
 export let lanes: u32 = 1;
@@ -72,11 +73,28 @@ function writeSetup(cpu: u32, setup: PairSetup): void {
 export function setUp(cpu: u32, setup: PairSetup, rings: PairRings): bool {
   writeSetup(cpu, setup);
   order(cpu, mail.Command.SetUp);
+  return readRings(cpu, rings);
+}
+
+function readRings(cpu: u32, rings: PairRings): bool {
   if (!finished(cpu)) return false;
   for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
     store<u32>(changetype<usize>(rings) + (i << 2), mail.result(cpu, i));
   }
   return true;
+}
+
+/** Has a CPU empty the receive queue (0) or transmit queue (1) of its pair, which was reset. */
+export function renew(cpu: u32, queue: u32, rings: PairRings): bool {
+  mail.setArgument(cpu, ARGUMENT_QUEUE, queue);
+  order(cpu, mail.Command.Renew);
+  return readRings(cpu, rings);
+}
+
+/** Lets it go on after `renew`, once the device has the queue. */
+export function resume(cpu: u32): bool {
+  order(cpu, mail.Command.Resume);
+  return finished(cpu);
 }
 
 /** Lets a CPU begin; its setup has the notification addresses now. */
@@ -95,6 +113,16 @@ export function turn(count: u32): void {
 export function isTurned(): bool {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) if (!mail.isAnswered(cpu)) return false;
   return true;
+}
+
+/** What the lanes from `first` on, which are paused, have yet to send of a source's count. */
+export function takeShares(first: u32): u64 {
+  let frames: u64 = 0;
+  for (let cpu = max<u32>(first, 1); cpu < lanes; cpu++) {
+    order(cpu, mail.Command.Yield);
+    if (finished(cpu)) frames += mail.result64(cpu, 0);
+  }
+  return frames;
 }
 
 /** Keeps all other CPUs away from their rings. False if one does not answer. */
@@ -121,11 +149,16 @@ export function forgetFaults(): void {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) mail.takeBroken(cpu);
 }
 
+/** Whose fault `takeFault` answered. */
+export let faultyCpu: u32 = 0;
+
 /** A fault that another CPU found in its queue pair, once; 0 for none. */
 export function takeFault(): u32 {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) {
     const fault = mail.takeBroken(cpu);
-    if (fault != 0) return fault;
+    if (fault == 0) continue;
+    faultyCpu = cpu;
+    return fault;
   }
   return 0;
 }

@@ -45,6 +45,12 @@ export enum Command {
   Turn,
   /** Publish your statistics. */
   Report,
+  /** One of your queues was reset alone: empty it, argument 0 says which. */
+  Renew,
+  /** It is the device's again: go on. */
+  Resume,
+  /** You are paused: say how many frames you have yet to send, for somebody else to do it. */
+  Yield,
 }
 
 /** What CPU 0 publishes for all: word 64 and following of its own words. */

@@ -26,7 +26,6 @@ import { PciFunction } from "../drivers/pci/function";
 import { useEcam } from "../drivers/pci/config-space";
 import { NetDevice, isNetDevice } from "../drivers/net/device";
 import { printLink } from "../drivers/net/device-report";
-import { faultMessage } from "../drivers/net/queue-pair";
 import { RING_PACKED, featureName } from "../drivers/virtio/features";
 export { abort } from "./check";
 
@@ -173,13 +172,13 @@ function listen(): void {
 
 /** What the device and the other CPUs have for us; a few comparisons when that is nothing. */
 function attend(): void {
-  if (lane.pair.isBroken()) nic.recover(faultMessage(lane.pair.fault()));
+  if (lane.pair.isBroken()) nic.heal(0, lane.pair.fault());
   nic.attend();
   if (crew.lanes == 1) return;
   crew.receiveFrames(lane.stack);
   crew.publish(lane.stack, nic.device.link.linkUp);
   const fault = crew.takeFault();
-  if (fault != 0) nic.recover(faultMessage(fault));
+  if (fault != 0) nic.heal(crew.faultyCpu, fault);
 }
 
 // ---- events and commands ------------------------------------------------------------------------
@@ -203,7 +202,7 @@ function announce(): void {
 }
 
 function printStatistics(): void {
-  stats.print(nic.device.link.index, lane, nic.recoveries);
+  stats.print(nic.device.link.index, lane, nic.recoveries, nic.queueResets);
 }
 
 /** Lines typed so far; bounded by what the console holds, which is a few bytes at a time. */

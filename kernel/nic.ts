@@ -7,16 +7,29 @@ import * as config from "./config";
 import * as cpus from "./cpus";
 import * as crew from "./crew";
 import * as events from "./events";
+import * as machine from "./machine";
 import { Lane } from "./lane";
+import { allocate } from "./memory/arena";
+import { deadlineIn } from "./time";
 import { Control } from "./control";
 import { NetDevice } from "../drivers/net/device";
 import { PairRings, PairSetup } from "../drivers/net/pair-setup";
+import { faultMessage, isReceiveFault, isStuck } from "../drivers/net/queue-pair";
+import { giveQueue, takeQueue } from "../drivers/net/queue-reset";
 
-/** Recoveries in one run; a device that needs more is given up on. */
-const RECOVERIES_MAX: u32 = 1000;
+/** Resets in one run that the device made necessary; one that needs more is given up on. */
+const FAILURES_MAX: u32 = 1000;
+
+/** A queue that goes wrong again so soon after it was reset alone is not reset alone again. */
+const QUEUE_CALM_US: u64 = 60_000_000;
 
 export class Nic {
+  /** Resets of the device, asked for ones included; and of queues alone. */
   recoveries: u32 = 0;
+  queueResets: u32 = 0;
+  private failures: u32 = 0;
+  /** For each queue a time stamp until which it is not reset alone again. */
+  private readonly calm: usize = allocate((2 * acpi.CPUS_MAX) << 3);
   readonly control: Control;
   private own: Lane | null = null;
   private rings: PairRings = new PairRings();
@@ -96,9 +109,49 @@ export class Nic {
     return null;
   }
 
+  /**
+   * Repairs what a lane reported (QueuePair.fault): the queue alone if the device can, and if that
+   * was not done a moment ago; else all of it.
+   */
+  heal(cpu: u32, fault: u32): void {
+    const queue = 2 * cpu + (isReceiveFault(fault) ? 0 : 1);
+    printFault(this.device.link.index, queue, fault);
+    const calm = this.calm + (queue << 3);
+    if (machine.tsc() >= load<u64>(calm)) {
+      store<u64>(calm, deadlineIn(QUEUE_CALM_US));
+      if (this.resetQueue(cpu, queue)) return;
+    }
+    this.failures++;
+    this.restart();
+  }
+
+  /** virtio 1.4 §2.6.1: takes the queue, has its owner empty it, and gives it again. */
+  private resetQueue(cpu: u32, queue: u32): bool {
+    const device = this.device;
+    const rings = this.rings;
+    if (!takeQueue(device, queue)) return false;
+    const isRx = (queue & 1) == 0;
+    if (cpu == 0) {
+      this.lane.pair.renewQueue(isRx);
+      this.lane.renewed = true;
+      this.lane.pair.describe(rings);
+    } else if (!crew.renew(cpu, queue & 1, rings)) return false;
+    if (!giveQueue(device, queue, device.setup, rings)) return false;
+    this.queueResets++;
+    events.begin("warning");
+    events.text("message", "a queue was reset, all others went on");
+    events.num("nic", device.link.index);
+    events.num("queue", queue);
+    events.end();
+    if (cpu != 0) return crew.resume(cpu);
+    if (isRx) this.lane.pair.refill();
+    return true;
+  }
+
   /** Resets a device that went wrong, and brings it up again; ends the run if it will not. */
-  recover(reason: string): void {
+  private recover(reason: string): void {
     events.error(reason);
+    this.failures++;
     this.restart();
   }
 
@@ -111,12 +164,13 @@ export class Nic {
     this.control.abandon();
     crew.forgetFaults();
     const problem =
-      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
+      this.failures > FAILURES_MAX ? "the device went wrong too often" : this.bringUp();
     if (problem != null) {
       events.fatal(problem);
       return;
     }
     this.lane.runner.restart();
+    this.lane.renewed = true;
     this.control.resume();
   }
 
@@ -146,4 +200,13 @@ export class Nic {
     this.lane.stack.announce();
     this.control.acknowledge();
   }
+}
+
+/** A device that lies is an error; one that is only stuck has a warning. */
+function printFault(nic: u32, queue: u32, fault: u32): void {
+  events.begin(isStuck(fault) ? "warning" : "error");
+  events.text("message", faultMessage(fault));
+  events.num("nic", nic);
+  events.num("queue", queue);
+  events.end();
 }

@@ -8,6 +8,7 @@ import * as events from "./events";
 import * as mail from "./mail";
 import { Lane } from "./lane";
 import { DROP_REASONS, DropReason, dropName } from "./net/drops";
+import { HashReports, REPORTS, REPORT_NAMES } from "../drivers/net/hash-report";
 import { QUEUE_COUNTERS, QueueStatistics } from "../drivers/net/statistics";
 
 /** QueueStatistics in its order: counters, then the driver's reasons for dropping. */
@@ -19,7 +20,13 @@ const COUNTERS: StaticArray<string> = [
   "polls",
   "cycles",
 ];
-const QUEUE_DROPS: StaticArray<string> = ["used_length", "num_buffers", "offload", "too_long"];
+const QUEUE_DROPS: StaticArray<string> = [
+  "used_length",
+  "num_buffers",
+  "offload",
+  "too_long",
+  "reset",
+];
 
 /** Places of a lane's numbers in the mail; each direction's drops by the driver are among its. */
 const RX: u32 = 0;
@@ -29,6 +36,11 @@ const POOL_SIZE: u32 = POOL_FREE + 1;
 const ACCEPTED: u32 = POOL_FREE + 2;
 const DISCARDED: u32 = POOL_FREE + 3;
 const DROPS: u32 = POOL_FREE + 4;
+/** Reports of hashes: packets with each kind, the last hash and its kind. */
+const HASHES: u32 = DROPS + DROP_REASONS;
+const HASH_VALUE: u32 = HASHES + REPORTS;
+const HASH_REPORT: u32 = HASH_VALUE + 1;
+const WATCHDOG: u32 = HASH_REPORT + 1;
 
 /** Puts a lane's numbers where CPU 0 can read them. */
 export function publish(cpu: u32, lane: Lane): void {
@@ -45,6 +57,14 @@ export function publish(cpu: u32, lane: Lane): void {
   for (let i: u32 = 0; i < DROP_REASONS; i++) {
     mail.setStatistic(cpu, DROPS + i, drops.get(<DropReason>i));
   }
+  publishHashes(cpu, pair.rx.hashes);
+  mail.setStatistic(cpu, WATCHDOG, lane.watchdog.actions);
+}
+
+function publishHashes(cpu: u32, hashes: HashReports): void {
+  for (let i: u32 = 0; i < REPORTS; i++) mail.setStatistic(cpu, HASHES + i, hashes.count(i));
+  mail.setStatistic(cpu, HASH_VALUE, hashes.value);
+  mail.setStatistic(cpu, HASH_REPORT, hashes.report);
 }
 
 function publishDirection(
@@ -62,7 +82,7 @@ function publishDirection(
 }
 
 /** Prints the event; `own` is CPU 0's lane. */
-export function print(nic: u32, own: Lane, recoveries: u32): void {
+export function print(nic: u32, own: Lane, recoveries: u32, queueResets: u32): void {
   crew.gatherStatistics();
   publish(0, own);
   events.begin("stats");
@@ -73,6 +93,7 @@ export function print(nic: u32, own: Lane, recoveries: u32): void {
   events.num("accepted", sum(ACCEPTED));
   events.num("discarded", sum(DISCARDED));
   events.num("recoveries", recoveries);
+  events.num("queue_resets", queueResets);
   events.end();
 }
 
@@ -110,7 +131,25 @@ function printDirection(name: string, cpu: u32, first: u32): void {
     }
   }
   events.endObject();
+  if (first == RX) printHashes(cpu);
+  else printIfAny("watchdog", mail.statistic(cpu, WATCHDOG));
   events.endObject();
+}
+
+/** Packets by what the device said of their hashes, and the last hash. */
+function printHashes(cpu: u32): void {
+  let total: u64 = 0;
+  for (let i: u32 = 0; i < REPORTS; i++) total += mail.statistic(cpu, HASHES + i);
+  if (total == 0) return;
+  events.beginObject("hashes");
+  for (let i: u32 = 0; i < REPORTS; i++) {
+    printIfAny(REPORT_NAMES[i], mail.statistic(cpu, HASHES + i));
+  }
+  events.endObject();
+  const report = <u32>mail.statistic(cpu, HASH_REPORT);
+  if (report == 0) return;
+  events.text("last_hash_report", REPORT_NAMES[report]);
+  events.hex("last_hash", mail.statistic(cpu, HASH_VALUE), 8);
 }
 
 function printIfAny(name: string, count: u64): void {

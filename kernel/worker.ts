@@ -11,6 +11,7 @@ import { Lane } from "./lane";
 import { seal } from "./memory/arena";
 import { NEVER } from "./time";
 import { Link } from "../drivers/net/link";
+import { BURST_MAX } from "../drivers/net/packet";
 import {
   PAIR_RINGS_WORDS,
   PAIR_SETUP_WORDS,
@@ -21,6 +22,7 @@ import {
 /** Argument 0 is the number of lanes, then comes the pair's setup. */
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
+const ARGUMENT_QUEUE: u32 = 0;
 
 let cpu: u32 = 0;
 let lane: Lane | null = null;
@@ -73,6 +75,9 @@ function obey(command: mail.Command): void {
   else if (command == mail.Command.Stop) stop();
   else if (command == mail.Command.Turn) turn();
   else if (command == mail.Command.Report) report();
+  else if (command == mail.Command.Yield) yieldShare();
+  else if (command == mail.Command.Renew) renew();
+  else if (command == mail.Command.Resume) resume();
   mail.answer(cpu);
 }
 
@@ -94,10 +99,30 @@ function setUp(): void {
     seal();
   }
   current.pair.renew(setup);
+  answerRings(current);
+}
+
+function answerRings(current: Lane): void {
   current.pair.describe(rings);
   for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
     mail.setResult(cpu, i, load<u32>(changetype<usize>(rings) + (i << 2)));
   }
+}
+
+/** Queue 0 of the pair receives, queue 1 transmits. */
+function renew(): void {
+  const current = lane;
+  if (current == null) return;
+  current.pair.renewQueue(mail.argument(cpu, ARGUMENT_QUEUE) == 0);
+  answerRings(current);
+}
+
+function resume(): void {
+  const current = lane;
+  if (current == null) return;
+  started = true;
+  turn();
+  if (mail.argument(cpu, ARGUMENT_QUEUE) == 0) current.pair.refill();
 }
 
 function start(): void {
@@ -120,7 +145,22 @@ function stop(): void {
 
 /** Paused, everything stays as it is: rings, packets in hand, and what the device still sends. */
 function turn(): void {
+  const ran = running;
   running = started && cpu < mail.state(mail.State.Active);
+  const current = lane;
+  if (ran && !running && current != null) drain(current);
+}
+
+/** Answers what had come in before: afterwards nothing may be sent on this queue. */
+function drain(current: Lane): void {
+  if (config.app != config.App.Echo) return;
+  let left: u32 = 1 + current.pair.rx.ring.size / BURST_MAX;
+  while (left > 0 && current.step(machine.tsc())) left--;
+}
+
+function yieldShare(): void {
+  const current = lane;
+  if (current != null) mail.setResult64(cpu, 0, current.runner.yieldShare());
 }
 
 /** Takes over what CPU 0 published of link and addresses. */

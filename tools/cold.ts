@@ -6,15 +6,19 @@
 
 /** Modules, or beginnings of functions in them, by the names that wasm2c makes of them. */
 const COLD = [
-  "kernel/(acpi|config|console|control|cpus|crew|device-stats|events|interrupts|memory)",
+  "kernel/(acpi|config|console|control|cpus|crew|device-stats|events|interrupts|memory|watchdog)",
   "kernel/(nic|stats|text|words|worker/boot)",
   "kernel/main/(boot|find|features|obey|open|end|announce|print)",
   "kernel/net/(address|arp|dhcp|relay)",
   "kernel/apps/source-frame",
   "drivers/pci",
   "drivers/virtio/(transport|capabilities|features)",
-  "drivers/net/(commands|control-queue|device|net-config|rss|settings)",
+  "drivers/net/(commands|control-queue|device|net-config|rss|settings|hash-report/HashParameters|queue-reset)",
   "drivers/net/packet/PacketPool#(constructor|reset)",
+  "drivers/net/queue-pair/QueuePair#(constructor|renew|start)",
+  "drivers/net/[^ (]*letGo",
+  "drivers/virtio/split-ring/SplitRing#(constructor|reset|abandon)",
+  "kernel/lane/Lane#constructor",
   "~lib",
   "~start",
 ];

@@ -181,6 +181,7 @@ export class NetDevice {
     if (!this.steer(control, pairs)) {
       return this.fail("the device does not take the number of queue pairs");
     }
+    if (!this.configureHash(control)) return this.fail("the device does not answer a command");
     if (this.isAddressUnknown()) {
       commands.setMac(control, this.link.mac);
       if (control.wait() == ControlState.Refused) {
@@ -209,6 +210,24 @@ export class NetDevice {
     if (pairs < 2) return true;
     // virtio 1.4 §5.1.9.5.6.1: further queues are used only when the device has said yes.
     return hasMq && commands.setPairs(control, pairs) && control.wait() == ControlState.Done;
+  }
+
+  /** virtio 1.4 §5.1.9.5.6.4: with RSS on, its types are reported; else those of a command. */
+  private configureHash(control: ControlQueue): bool {
+    if (!this.reportsHash) return true;
+    const hash = this.settings.hash;
+    if (!hash.known) hash.useDefaults(this.config);
+    if (this.settings.rss.enabled) return true;
+    hash.sendHash(control);
+    const state = control.wait();
+    if (state == ControlState.Refused) {
+      events.warning("the device does not take the types of hashes");
+    }
+    return state != ControlState.Failed;
+  }
+
+  get reportsHash(): bool {
+    return features.has(this.accepted, features.HASH_REPORT);
   }
 
   /** virtio 1.4 §5.1.9.5.2.2: an address that is not the one in mac is told to the device. */
@@ -242,6 +261,7 @@ export class NetDevice {
     // virtio 1.4 §3.1.1 lets us read, not write, the configuration before we decide.
     const mtuUsable = !features.has(accepted, features.MTU) || this.config.isMtuUsable();
     if (!mtuUsable) accepted &= ~((<u64>1) << features.MTU);
+    if (!transport.hasQueueReset) accepted &= ~((<u64>1) << features.RING_RESET);
     if (!this.printed) {
       const declined = this.offered & ~accepted;
       const index = this.link.index;

@@ -3,12 +3,19 @@
  * Apps and the network stack see only this. Made by device.ts.
  */
 import * as machine from "../../kernel/machine";
-import { RingFault } from "../virtio/ring";
-import { RingOptions } from "../virtio/ring";
+import * as features from "../virtio/features";
+import { RingFault, RingOptions } from "../virtio/ring";
 import { makeRing, ringBytes } from "../virtio/rings";
 import { NO_VECTOR, allocateVector } from "../../kernel/interrupts";
 import { PairRings, PairSetup } from "./pair-setup";
-import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import {
+  BURST_MAX,
+  Burst,
+  HASH_HEADER_BYTES,
+  PLAIN_HEADER_BYTES,
+  Packet,
+  PacketPool,
+} from "./packet";
 import { Offloads } from "./header";
 import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";
@@ -57,7 +64,16 @@ export class QueuePair {
 
   /** Empties everything, for a device that was reset. */
   renew(setup: PairSetup): void {
-    this.offloads.set(((<u64>setup.featuresHigh) << 32) | setup.featuresLow);
+    const accepted = ((<u64>setup.featuresHigh) << 32) | setup.featuresLow;
+    this.offloads.set(accepted);
+    // virtio 1.4 §5.1.9.3.1: the header holds all fields that what was negotiated asks for.
+    const headerBytes = features.has(accepted, features.HASH_REPORT)
+      ? HASH_HEADER_BYTES
+      : PLAIN_HEADER_BYTES;
+    this.pool.headerBytes = headerBytes;
+    this.rx.ring.headerBytes = headerBytes;
+    this.tx.ring.headerBytes = headerBytes;
+    this.tx.letGo();
     this.pool.reset();
     const options = this.options;
     options.eventIdx = setup.eventIdx != 0;
@@ -70,6 +86,18 @@ export class QueuePair {
     this.rx.ring.disableInterrupts();
     this.tx.ring.disableInterrupts();
     this.armed = false;
+  }
+
+  /**
+   * Empties one queue, which was reset alone; the other one, and packets in hand, stay as they are.
+   * A receive queue is filled again (`refill`) when the device has it.
+   */
+  renewQueue(isRx: bool): void {
+    const ring = isRx ? this.rx.ring : this.tx.ring;
+    if (isRx) this.rx.letGo();
+    else this.tx.letGo();
+    ring.reset(this.options);
+    ring.disableInterrupts();
   }
 
   /** Where the rings are and what interrupts them: what the device has to be told. */
@@ -161,13 +189,14 @@ export class QueuePair {
 
   /**
    * Asks for an interrupt on the next received packet, and if the transmit ring is nearly full on
-   * room in it. True: there is work already, do not sleep.
+   * room in it. `blocked`: without room nothing can be done with received packets, so only room
+   * matters. True: there is work already, do not sleep.
    */
-  arm(): bool {
+  arm(blocked: bool): bool {
     this.armed = true;
-    if (this.rx.ring.enableInterrupts(1)) return true;
+    if (!blocked && this.rx.ring.enableInterrupts(1)) return true;
     const outstanding = this.tx.ring.outstanding;
-    if (this.tx.ring.free >= BURST_MAX || outstanding == 0) return false;
+    if (outstanding == 0 || (!blocked && this.tx.ring.free >= BURST_MAX)) return false;
     return this.tx.ring.enableInterrupts(max<u32>(1, outstanding >> 1));
   }
 
@@ -191,7 +220,8 @@ export class QueuePair {
     if (this.rx.mergeFault) return FAULT_MERGE;
     if (this.rx.ring.fault != RingFault.NONE) return <u32>this.rx.ring.fault;
     const fault = <u32>this.tx.ring.fault;
-    return fault != 0 ? fault + FAULT_TX : 0;
+    if (fault != 0) return fault + FAULT_TX;
+    return this.tx.stuck ? FAULT_STUCK : 0;
   }
 
   /** Interrupts that arrived for this pair's receive and transmit queue. */
@@ -207,9 +237,20 @@ export class QueuePair {
 /** Faults of the transmit ring are numbered from here on, those of the receive ring from 1 on. */
 const FAULT_TX: u32 = 8;
 const FAULT_MERGE: u32 = 16;
+const FAULT_STUCK: u32 = 17;
+
+export function isStuck(fault: u32): bool {
+  return fault == FAULT_STUCK;
+}
+
+/** Whether it is the receive queue that went wrong. */
+export function isReceiveFault(fault: u32): bool {
+  return fault < FAULT_TX || fault == FAULT_MERGE;
+}
 
 /** What a number of `QueuePair.fault` means. */
 export function faultMessage(fault: u32): string {
+  if (fault == FAULT_STUCK) return "transmit queue: the device sends nothing any more";
   if (fault == FAULT_MERGE) return "receive queue: num_buffers is more than the ring holds";
   if (fault == RingFault.USED_INDEX) return "receive queue: the used index jumped";
   if (fault == RingFault.USED_ID) return "receive queue: a used id is beyond the ring";

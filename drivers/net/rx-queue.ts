@@ -5,8 +5,9 @@
 import * as machine from "../../kernel/machine";
 import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
+import { BURST_MAX, Burst, HASH_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { Offloads, accept } from "./header";
+import { HashReports } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 /** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
@@ -16,6 +17,8 @@ export class RxQueue {
   readonly ring: Ring;
   readonly statistics: QueueStatistics = new QueueStatistics();
   readonly doorbell: Doorbell = new Doorbell();
+  /** What the device said of packets' hashes, with HASH_REPORT. */
+  readonly hashes: HashReports = new HashReports();
   /** num_buffers announced more buffers than the ring has. */
   mergeFault: bool = false;
   private pool: PacketPool;
@@ -87,26 +90,29 @@ export class RxQueue {
     if (!this.plain) for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
     let bytes: u64 = 0;
     const before = burst.count;
+    const headerBytes = this.pool.headerBytes;
     for (let i: u32 = 0; i < taken; i++) {
       const segment = raw.get(i);
       const used = raw.used(i);
-      const packet = this.missing == 0 ? this.begin(segment, used) : this.append(segment, used);
+      const packet =
+        this.missing == 0 ? this.begin(segment, used, headerBytes) : this.append(segment, used);
       if (packet == null) continue;
       bytes += packet.total;
       burst.push(packet);
     }
     this.statistics.packets += burst.count - before;
     this.statistics.bytes += bytes;
+    if (headerBytes == HASH_HEADER_BYTES) this.hashes.read(burst, before);
     return taken;
   }
 
   /** The first buffer of a packet. Answers the packet if it is complete. */
   @inline
-  private begin(segment: Packet, used: u32): Packet | null {
+  private begin(segment: Packet, used: u32, headerBytes: u32): Packet | null {
     // The length is the device's word: nothing beyond the buffer is ever looked at.
-    if (used < NET_HEADER_BYTES || used > this.pool.stride) return this.drop(segment);
-    segment.data = segment.buffer + NET_HEADER_BYTES;
-    segment.length = used - NET_HEADER_BYTES;
+    if (used < headerBytes || used > this.pool.stride) return this.drop(segment);
+    segment.data = segment.buffer + headerBytes;
+    segment.length = used - headerBytes;
     segment.total = segment.length;
     segment.next = null;
     segment.header = 0;
@@ -172,6 +178,19 @@ export class RxQueue {
     this.statistics.drop(QueueDrop.USED_LENGTH);
     this.pool.give(segment);
     return null;
+  }
+
+  /** The queue was reset alone: what the device had is in the pool again. */
+  letGo(): void {
+    while (this.ring.abandon(this.raw) > 0) {
+      for (let i: u32 = 0; i < this.raw.count; i++) this.pool.give(this.raw.get(i));
+    }
+    const partial = this.partial;
+    if (partial != null) this.pool.release(partial);
+    this.mergeFault = false;
+    this.partial = null;
+    this.partialEnd = null;
+    this.missing = 0;
   }
 
   /** Whether the device broke the rules of the ring, so that only a reset helps. */

@@ -11,6 +11,7 @@ import * as events from "../../kernel/events";
 import { allocate } from "../../kernel/memory/arena";
 import * as commands from "./commands";
 import { CONTROL_DATA_BYTES, ControlQueue, ControlState } from "./control-queue";
+import { HashParameters } from "./hash-report";
 import { Rss } from "./rss";
 
 const SLOT_SHIFT: u32 = 4;
@@ -35,6 +36,8 @@ const SLOTS: u32 = Slot.QueueCoalescing + COALESCED_QUEUES_MAX;
 
 export class Settings {
   readonly rss: Rss = new Rss();
+  /** The hashes to report while `rss` is off. */
+  readonly hash: HashParameters = new HashParameters();
   private readonly slots: usize = allocate(SLOTS << SLOT_SHIFT);
   private readonly macTable: usize = allocate(2 + CONTROL_DATA_BYTES);
   private macTableBytes: u32 = 0;
@@ -62,6 +65,20 @@ export class Settings {
     for (let queue = first; queue < COALESCED_QUEUES_MAX; queue += 2) {
       store<u8>(this.slots + ((Slot.QueueCoalescing + queue) << SLOT_SHIFT), 0);
     }
+  }
+
+  /**
+   * Tells the coalescing of the next queue that has one of its own, from `queue` on and below `end`.
+   * Answers the number after that queue's, or 0 when there is none.
+   */
+  tellCoalescing(control: ControlQueue, queue: u32, end: u32): u32 {
+    const last = min(end, COALESCED_QUEUES_MAX);
+    for (let next = queue; next < last; next++) {
+      const slot = this.slots + ((Slot.QueueCoalescing + next) << SLOT_SHIFT);
+      const bytes = load<u8>(slot);
+      if (bytes != 0 && control.repeat(slot + 1, bytes)) return next + 1;
+    }
+    return 0;
   }
 
   keepMacTable(control: ControlQueue): void {

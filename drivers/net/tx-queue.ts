@@ -4,8 +4,9 @@
  */
 import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import { BURST_MAX, Burst, HASH_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { GSO_FRAME_BYTES_MAX, Offloads, isSegmented, write } from "./header";
+import { clearHashes } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 export class TxQueue {
@@ -16,6 +17,8 @@ export class TxQueue {
   private offloads: Offloads;
   /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
   private frameMax: u32 = 0;
+  /** The device sends nothing any more (kernel/watchdog.ts). */
+  stuck: bool = false;
   private done: Burst = Burst.create();
   private published: bool = false;
 
@@ -40,6 +43,7 @@ export class TxQueue {
     const offloads = this.offloads;
     const frameMax = this.frameMax;
     const count = burst.count;
+    if (this.pool.headerBytes == HASH_HEADER_BYTES) clearHashes(burst);
     let bytes: u64 = 0;
     let sent: u32 = 0;
     // Packets of one segment go into the ring in runs; others interrupt a run.
@@ -103,9 +107,35 @@ export class TxQueue {
     }
   }
 
-  /** Whether the device broke the rules of the ring, so that only a reset helps. */
+  /** Packets that the device has sent, or at least given back. */
+  get completed(): u64 {
+    return this.statistics.packets - this.statistics.resetDrops - this.ring.outstanding;
+  }
+
+  /**
+   * Notifies the device whether it wants it or not: for one that may have missed the last time.
+   */
+  kickAnyway(): void {
+    this.doorbell.ring(this.ring);
+    this.statistics.kicks++;
+  }
+
+  /** The device or the queue was reset: what was not sent is lost, and in the pool again. */
+  letGo(): void {
+    if (this.ring.fault == RingFault.NONE) this.reclaim(this.ring.size);
+    while (this.ring.outstanding > 0 && this.ring.abandon(this.done) > 0) {
+      for (let i: u32 = 0; i < this.done.count; i++) {
+        this.statistics.drop(QueueDrop.RESET);
+        this.pool.release(this.done.get(i));
+      }
+    }
+    this.published = false;
+    this.stuck = false;
+  }
+
+  /** Whether the device broke the rules of the ring, or is stuck, so that only a reset helps. */
   isBroken(): bool {
-    return this.ring.fault != RingFault.NONE;
+    return this.ring.fault != RingFault.NONE || this.stuck;
   }
 }
 

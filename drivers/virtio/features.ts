@@ -36,6 +36,7 @@ export const IN_ORDER: u32 = 35;
 export const ORDER_PLATFORM: u32 = 36;
 export const NOTIFICATION_DATA: u32 = 38;
 export const NOTIF_CONFIG_DATA: u32 = 39;
+export const RING_RESET: u32 = 40;
 export const DEVICE_STATS: u32 = 50;
 export const HASH_TUNNEL: u32 = 51;
 export const VQ_NOTF_COAL: u32 = 52;
@@ -85,6 +86,7 @@ const IMPLEMENTED: u64 =
   ((<u64>1) << ORDER_PLATFORM) |
   ((<u64>1) << NOTIFICATION_DATA) |
   ((<u64>1) << NOTIF_CONFIG_DATA) |
+  ((<u64>1) << RING_RESET) |
   ((<u64>1) << GUEST_USO4) |
   ((<u64>1) << GUEST_USO6) |
   ((<u64>1) << HOST_USO) |
@@ -92,6 +94,7 @@ const IMPLEMENTED: u64 =
   ((<u64>1) << DEVICE_STATS) |
   ((<u64>1) << VQ_NOTF_COAL) |
   ((<u64>1) << NOTF_COAL) |
+  ((<u64>1) << HASH_REPORT) |
   ((<u64>1) << RSS) |
   ((<u64>1) << SPEED_DUPLEX);
 
@@ -239,6 +242,7 @@ export function declineReason(bit: u32, leftOut: u64): string {
   if (featureName(bit) == null) return "not defined by virtio 1.4";
   if (bit == 24 || bit == 27) return "legacy interface only";
   if (bit == 10 || bit == 14) return "UDP fragmentation offload is not used; uso takes its place";
+  if (bit == RING_RESET) return "the common configuration has no room for it";
   if (bit < 64 && has(IMPLEMENTED, bit)) return "a feature that it depends on is missing";
   // Who accepts it is given a second device in this one's place, and the packets with it.
   if (bit == STANDBY) return "there is no driver for the primary device";

@@ -31,7 +31,7 @@
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+import { BURST_MAX, Burst, Packet } from "../net/packet";
 import {
   DESC_BYTES,
   DESC_F_INDIRECT,
@@ -41,7 +41,6 @@ import {
   Ring,
   RingFault,
   RingOptions,
-  segmentBytes,
 } from "./ring";
 
 const AVAIL: u32 = 1 << 7;
@@ -147,7 +146,7 @@ export class PackedRing extends Ring {
   }
 
   offerReadable(burst: Burst, first: u32, count: u32): void {
-    this.offerRun(burst, first, count, NET_HEADER_BYTES, u32.MAX_VALUE, 0);
+    this.offerRun(burst, first, count, this.headerBytes, u32.MAX_VALUE, 0);
   }
 
   /**
@@ -238,7 +237,7 @@ export class PackedRing extends Ring {
     let segment: Packet | null = packet;
     for (let i: u32 = 0; i < segments && segment != null; i++) {
       const flags = i + 1 == segments ? 0 : DESC_F_NEXT;
-      this.describe(this.dma + segment.buffer, segmentBytes(segment, i), id, flags);
+      this.describe(this.dma + segment.buffer, this.segmentBytes(segment, i), id, flags);
       segment = segment.next;
     }
   }
@@ -249,7 +248,7 @@ export class PackedRing extends Ring {
     let segment: Packet | null = packet;
     for (let i: u32 = 0; i < segments && segment != null; i++) {
       store<u64>(table + (i << 4), this.dma + segment.buffer);
-      store<u64>(table + (i << 4), segmentBytes(segment, i), META);
+      store<u64>(table + (i << 4), this.segmentBytes(segment, i), META);
       segment = segment.next;
     }
     this.describe(this.dma + table, segments * DESC_BYTES, id, DESC_F_INDIRECT);
@@ -407,6 +406,25 @@ export class PackedRing extends Ring {
     this.outstanding -= taken;
   }
 
+  hasUsed(): bool {
+    if (this.batchLeft != 0) return true;
+    const flags = machine.sharedRead16(this.desc + (this.used << 4) + FLAGS);
+    return (flags & MARKS) == this.usedMarks;
+  }
+
+  abandon(burst: Burst): u32 {
+    burst.clear();
+    for (let id: u32 = 0; id < this.size && burst.count < BURST_MAX; id++) {
+      const slot = this.slots + (id << 3);
+      const held = load<u32>(slot);
+      if (held == 0) continue;
+      store<u32>(slot, 0);
+      burst.push(changetype<Packet>(<usize>held));
+    }
+    this.outstanding -= burst.count;
+    return burst.count;
+  }
+
   // ---- interrupts -------------------------------------------------------------------------------
 
   enableInterrupts(ahead: u32): bool {
@@ -426,9 +444,7 @@ export class PackedRing extends Ring {
     if (this.driverFlags != mode) this.setDriverFlags(mode);
     // The request must be visible before the look, or both sides could miss each other.
     machine.fullBarrier();
-    if (this.batchLeft != 0) return true;
-    const flags = machine.sharedRead16(this.desc + (this.used << 4) + FLAGS);
-    return (flags & MARKS) == this.usedMarks;
+    return this.hasUsed();
   }
 
   disableInterrupts(): void {

@@ -4,7 +4,7 @@
  * comparison that the compiler makes; docs/decisions.md says why the queues are not compiled for
  * each format instead. split-ring.ts and packed-ring.ts are the formats, rings.ts makes one.
  */
-import { Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+import { Burst, PLAIN_HEADER_BYTES, Packet } from "../net/packet";
 
 /** What a device did wrong with a ring. */
 export enum RingFault {
@@ -41,6 +41,8 @@ export abstract class Ring {
   free: u32 = 0;
   /** Packets that the device has and has not returned. */
   outstanding: u32 = 0;
+  /** Bytes of the net header in front of each packet's first segment. */
+  headerBytes: u32 = PLAIN_HEADER_BYTES;
   protected eventIdx: bool = false;
   protected indirect: bool = false;
   protected inOrder: bool = false;
@@ -109,6 +111,15 @@ export abstract class Ring {
    */
   abstract take(burst: Burst, max: u32): u32;
 
+  /** Whether the device has finished with packets that nobody has taken. */
+  abstract hasUsed(): bool;
+
+  /**
+   * Fills the burst with packets that the device had when its queue was reset, in no order; answers
+   * how many, 0 when these were all. `reset` comes next.
+   */
+  abstract abandon(burst: Burst): u32;
+
   /**
    * Asks for an interrupt when the device has used `ahead` more packets than were taken so far
    * (at least 1; more than 1 only with event_idx), and looks again: true means that there is
@@ -125,9 +136,9 @@ export abstract class Ring {
     if (segments > INDIRECT_MAX || segments > this.size) return 0;
     return this.indirect && segments >= INDIRECT_FROM ? 1 : segments;
   }
-}
 
-/** The net header lies in front of the first segment only. */
-export function segmentBytes(segment: Packet, index: u32): u32 {
-  return segment.length + (index == 0 ? NET_HEADER_BYTES : 0);
+  /** The net header lies in front of the first segment only. */
+  protected segmentBytes(segment: Packet, index: u32): u32 {
+    return segment.length + (index == 0 ? this.headerBytes : 0);
+  }
 }

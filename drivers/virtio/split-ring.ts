@@ -19,7 +19,7 @@
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet } from "../net/packet";
+import { BURST_MAX, Burst, Packet } from "../net/packet";
 import {
   DESC_BYTES,
   DESC_F_INDIRECT,
@@ -29,7 +29,6 @@ import {
   Ring,
   RingFault,
   RingOptions,
-  segmentBytes,
 } from "./ring";
 
 const AVAIL_F_NO_INTERRUPT: u32 = 1;
@@ -120,7 +119,7 @@ export class SplitRing extends Ring {
   }
 
   offerReadable(burst: Burst, first: u32, count: u32): void {
-    this.offerRun(burst, first, count, <u64>NET_HEADER_BYTES, u32.MAX_VALUE);
+    this.offerRun(burst, first, count, <u64>this.headerBytes, u32.MAX_VALUE);
   }
 
   /**
@@ -195,7 +194,7 @@ export class SplitRing extends Ring {
       const entry = table + (i << 4);
       const flags = last ? 0 : <u64>DESC_F_NEXT | ((<u64>(i + 1)) << 16);
       store<u64>(entry, this.dma + segment.buffer);
-      store<u64>(entry, <u64>segmentBytes(segment, i) | (flags << 32), 8);
+      store<u64>(entry, <u64>this.segmentBytes(segment, i) | (flags << 32), 8);
       segment = segment.next;
     }
     const bytes = segments * DESC_BYTES;
@@ -215,7 +214,11 @@ export class SplitRing extends Ring {
       this.freeHead++;
       const next = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
       const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | ((<u64>next) << 16);
-      this.describe(id, this.dma + segment.buffer, <u64>segmentBytes(segment, i) | (flags << 32));
+      this.describe(
+        id,
+        this.dma + segment.buffer,
+        <u64>this.segmentBytes(segment, i) | (flags << 32),
+      );
       segment = segment.next;
     }
     const slot = this.slots + (head << SLOT_SHIFT);
@@ -369,6 +372,23 @@ export class SplitRing extends Ring {
     }
     this.fault = RingFault.USED_NOT_OUTSTANDING;
     return 0;
+  }
+
+  hasUsed(): bool {
+    return machine.sharedRead16(this.used + 2) != (this.usedIdx & 0xffff);
+  }
+
+  abandon(burst: Burst): u32 {
+    burst.clear();
+    for (let id: u32 = 0; id < this.size && burst.count < BURST_MAX; id++) {
+      const slot = this.slots + (id << SLOT_SHIFT);
+      const held = load<u32>(slot, SLOT_PACKET);
+      if (held == 0) continue;
+      store<u32>(slot, 0, SLOT_PACKET);
+      burst.push(changetype<Packet>(<usize>held));
+    }
+    this.outstanding -= burst.count;
+    return burst.count;
   }
 
   /** Frees the other descriptors of a chain; links are taken from the slots, not from desc. */

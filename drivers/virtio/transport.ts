@@ -27,9 +27,11 @@ const QUEUE_DESC: u32 = 32;
 const QUEUE_DRIVER: u32 = 40;
 const QUEUE_DEVICE: u32 = 48;
 const QUEUE_NOTIF_CONFIG_DATA: u32 = 56;
+const QUEUE_RESET: u32 = 58;
 
 /** What we need of the common structure; later fields come with features, and may be missing. */
 const COMMON_BYTES: u32 = 56;
+const COMMON_RESET_BYTES: u32 = 60;
 const COMMON_MAP_BYTES: u32 = 64;
 const NOTIFY_MAP_BYTES_MAX: u32 = 1 << 20;
 const DEVICE_MAP_BYTES_MAX: u32 = 4096;
@@ -169,6 +171,27 @@ export class VirtioPci {
     this.write64(QUEUE_DRIVER, driver);
     this.write64(QUEUE_DEVICE, device);
     machine.mmioWrite16(this.common + QUEUE_ENABLE, 1);
+  }
+
+  /** Whether the structure is long enough for RING_RESET. */
+  get hasQueueReset(): bool {
+    return this.commonBytes >= COMMON_RESET_BYTES;
+  }
+
+  /**
+   * Takes queue `index` back from the device, with RING_RESET. False if the device does not let go
+   * of it in time. virtio 1.4 §2.6.1.1.2
+   */
+  resetQueue(index: u32): bool {
+    machine.mmioWrite16(this.common + QUEUE_SELECT, index);
+    machine.mmioWrite16(this.common + QUEUE_RESET, 1);
+    const deadline = deadlineIn(RESET_TIMEOUT_US);
+    // virtio 1.4 §4.1.4.3.2: not before queue_reset reads back as 0 is the queue ours.
+    while (machine.mmioRead16(this.common + QUEUE_RESET) != 0) {
+      if (machine.tsc() > deadline) return false;
+      machine.pause();
+    }
+    return machine.mmioRead16(this.common + QUEUE_ENABLE) == 0;
   }
 
   /** virtio 1.4 §4.1.3.1: 64-bit fields are written as two aligned 32-bit halves. */

@@ -27,7 +27,11 @@ export class Idle {
     const pair = this.pair;
     const received = this.received;
     received.clear();
-    if (pair.take(received, BURST_MAX) == 0) return false;
+    if (pair.take(received, BURST_MAX) == 0) {
+      // Nobody else does it, and what is left in a small ring would keep us awake.
+      pair.reclaim();
+      return false;
+    }
     for (let i: u32 = 0; i < received.count; i++) {
       const packet = received.get(i);
       // Whatever the stack would answer is not sent.

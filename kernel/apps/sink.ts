@@ -36,7 +36,11 @@ export class Sink {
     const pair = this.pair;
     const received = this.received;
     received.clear();
-    if (pair.take(received, BURST_MAX) == 0) return false;
+    if (pair.take(received, BURST_MAX) == 0) {
+      // Nobody else does it, and what is left in a small ring would keep us awake.
+      pair.reclaim();
+      return false;
+    }
     if (this.stack.listens) {
       this.listen();
     } else {

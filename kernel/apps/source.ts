@@ -17,7 +17,7 @@
 import * as config from "../config";
 import * as events from "../events";
 import { allocate } from "../memory/arena";
-import { Burst, BURST_MAX, NET_HEADER_BYTES, Packet } from "../../drivers/net/packet";
+import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { copyMac } from "../net/address";
 import { ETHERNET_BYTES } from "../net/ethernet";
@@ -91,6 +91,19 @@ export class Source {
   /** All frames are sent, or the time is over and what was begun is sent. */
   get done(): bool {
     return this.state == State.Done;
+  }
+
+  /** This lane is paused: somebody else sends what is left of `count`. */
+  yieldShare(): u64 {
+    if (config.count == 0) return 0;
+    const left = this.left;
+    this.left = 0;
+    return left;
+  }
+
+  takeShare(frames: u64): void {
+    this.left += frames;
+    if (this.state == State.Finishing || this.state == State.Done) this.state = State.Sending;
   }
 
   /** The device was reset and all packets are back in the pool: frames are built anew. */
@@ -299,5 +312,5 @@ export class Source {
 
 /** Bytes of a frame that each buffer takes. */
 function roomIn(pair: QueuePair): u32 {
-  return pair.pool.stride - NET_HEADER_BYTES;
+  return pair.pool.room;
 }

@@ -319,7 +319,8 @@ test("DEVICE_NEEDS_RESET with packets in all rings leaks nothing", (t) => {
     for (let i = 0; i < 2000; i++) {
       guest.nic.receive(guest.peer.echoRequest(Buffer.of(i & 255), undefined, PEER_PORT + i));
     }
-    guest.machine.run(() => false, { steps: 500 });
+    // Not as long as it takes the watchdog to notice.
+    guest.machine.run(() => false, { steps: 500, us: 1_000_000 });
     guest.nic.paused.tx = false;
     guest.nic.pci.needReset();
   };

@@ -31,6 +31,7 @@ export interface NetOptions {
   /** Bytes of device configuration that exist. */
   readonly configBytes: number;
   readonly resetReads: number;
+  readonly queueResetReads: number;
   readonly refusesFeatures: boolean;
   readonly generationChanges: number;
   /** Buffers that a turn handles before it publishes, and asks whether to interrupt. */
@@ -62,6 +63,9 @@ export const IN_ORDER_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "in
 /** What multiqueue takes. */
 export const MQ_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "ctrl_vq", "mq"];
 
+/** What reports of hashes take, with and without RSS. */
+export const HASH_FEATURES: readonly FeatureName[] = [...MQ_FEATURES, "hash_report"];
+
 export const USUAL: NetOptions = {
   features: USUAL_FEATURES,
   moreFeatures: 0n,
@@ -79,6 +83,7 @@ export const USUAL: NetOptions = {
   hasFirmware: true,
   configBytes: 28,
   resetReads: 0,
+  queueResetReads: 0,
   refusesFeatures: false,
   generationChanges: 0,
   batch: 32,

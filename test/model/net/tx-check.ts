@@ -93,7 +93,7 @@ function pseudoSum(frame: Buffer, protocol: number, bytes: number): number {
   return onesSum(Buffer.concat([frame.subarray(26, 34), rest]));
 }
 
-function checkPartial({ csumStart, csumOffset }: NetHeader, frame: Buffer): void {
+function checkPartial({ csumStart, csumOffset, hdrLen }: NetHeader, frame: Buffer): void {
   if (csumStart + csumOffset + 2 > frame.length) {
     throw wrong(`csum_start ${csumStart} and csum_offset ${csumOffset} point beyond the frame`);
   }
@@ -103,6 +103,10 @@ function checkPartial({ csumStart, csumOffset }: NetHeader, frame: Buffer): void
   const offset = protocol === TCP ? 16 : 6;
   if (csumStart !== start || csumOffset !== offset) {
     throw wrong(`csum_start ${csumStart}, csum_offset ${csumOffset}: not ${start} and ${offset}`);
+  }
+  const transportBytes = protocol === TCP ? 4 * (frame.readUInt8(start + 12) >> 4) : 8;
+  if (hdrLen < start + transportBytes || hdrLen > frame.length) {
+    throw wrong(`hdr_len is ${hdrLen}: the headers have ${start + transportBytes} bytes`);
   }
   const field = frame.readUInt16BE(start + offset);
   const sum = pseudoSum(frame, protocol, end - start);

@@ -23,6 +23,8 @@ export interface CommonOptions {
   readonly queues: readonly { readonly name: string; readonly size: number }[];
   /** Reads of the status that still show the old one after a reset was asked for. */
   readonly resetReads: number;
+  /** The same for queue_reset; Infinity: the device never lets go of a queue. */
+  readonly queueResetReads: number;
   /** Does not keep FEATURES_OK. */
   readonly refusesFeatures: boolean;
   /** How often the generation changes between two reads of it, before it comes to rest. */
@@ -39,6 +41,9 @@ export interface Owner {
   needed(): readonly Queue[];
   start(): void;
   stop(): void;
+  /** One queue is taken from the running device, and given again. */
+  stopQueue(queue: Queue): void;
+  startQueue(queue: Queue): void;
 }
 
 const WORD_BITS = 32n;
@@ -53,6 +58,8 @@ export class CommonConfig {
   configVector = NO_VECTOR;
   /** How often the driver reset the device. */
   resets = 0;
+  /** How often it reset a queue alone. */
+  queueResets = 0;
   private deviceSelect = 0;
   private driverSelect = 0;
   private queueSelect = 0;
@@ -106,11 +113,18 @@ export class CommonConfig {
     if (name === "queue_size") return queue.size;
     if (name === "queue_msix_vector") return queue.vector;
     if (name === "queue_enable") return Number(queue.enabled);
+    if (name === "queue_reset") return this.readQueueReset(queue);
     if (name === "queue_notify_off") return queue.index;
     if (name === "queue_notif_config_data") return queue.notifyData;
     const [, field, half] = /^queue_(\w+)_(low|high)$/.exec(name) ?? [];
     const address = field === "desc" || field === "driver" || field === "device" ? queue[field] : 0;
     return half === "low" ? address % HIGH : Math.floor(address / HIGH);
+  }
+
+  private readQueueReset(queue: Queue): number {
+    if (queue.resetReadsLeft === 0) return 0;
+    queue.resetReadsLeft--;
+    return 1;
   }
 
   write({ name, writable }: Register, value: number): void {
@@ -244,14 +258,37 @@ export class CommonConfig {
     const queue = this.queues[this.queueSelect];
     if (queue === undefined)
       throw new DriverError(`${name}: there is no queue ${this.queueSelect}`);
-    if ((this.status & STATUS.featuresOk) === 0 || (this.status & STATUS.driverOk) !== 0) {
+    if (name === "queue_reset") {
+      this.resetQueue(queue, value);
+      return;
+    }
+    const isEarly = (this.status & STATUS.featuresOk) === 0;
+    if (isEarly || ((this.status & STATUS.driverOk) !== 0 && !queue.wasReset)) {
       throw new DriverError(`§3.1.1: ${name} of ${queue.name} written in status ${this.status}`);
+    }
+    if (queue.resetReadsLeft > 0) {
+      throw new DriverError(`§4.1.4.3.2: ${name} written before the queue's reset is over`);
     }
     if (queue.enabled) throw new DriverError(`§4.1.4.3.2: ${name} written after queue_enable`);
     if (name === "queue_size") this.resize(queue, value);
     else if (name === "queue_msix_vector") queue.vector = this.bindVector(value);
     else if (name === "queue_enable") this.enable(queue, value);
     else this.writeAddress(queue, name, value);
+  }
+
+  /** virtio 1.4 §2.6.1, §4.1.4.3.2 */
+  private resetQueue(queue: Queue, value: number): void {
+    const { name } = queue;
+    if (!has(this.accepted, "ring_reset")) {
+      throw new DriverError(`§2.6.1: queue_reset of ${name} without RING_RESET`);
+    }
+    if (value !== 1) throw new DriverError(`§4.1.4.3.2: ${value} written to queue_reset`);
+    if (!queue.enabled) throw new DriverError(`§2.6.1: queue_reset of ${name}, which is not on`);
+    this.owner.stopQueue(queue);
+    queue.reset();
+    queue.wasReset = true;
+    queue.resetReadsLeft = this.options.queueResetReads;
+    this.queueResets++;
   }
 
   private resize(queue: Queue, value: number): void {
@@ -286,6 +323,8 @@ export class CommonConfig {
       if (part === "desc" && !isZero) throw new DriverError(`§2.8.13: ${name}: ring is not zero`);
     }
     queue.enabled = true;
+    if (queue.wasReset) this.owner.startQueue(queue);
+    queue.wasReset = false;
   }
 
   private get isPacked(): boolean {

@@ -31,6 +31,8 @@ export interface DeviceRing {
   /** What a notification must say of where the driver goes on. virtio 1.4 §2.9 */
   readonly nextOffer: number;
   available(): number;
+  /** What the driver has made available and has not got back, in the ring's own measure. */
+  held(): number;
   take(): Chain;
   untake(chains: readonly Chain[]): void;
   give(chain: Chain, bytes: number): void;

@@ -68,6 +68,7 @@ const NEEDS: readonly (readonly [FeatureName, readonly FeatureName[]])[] = [
   ["mq", ["ctrl_vq"]],
   ["ctrl_mac_addr", ["ctrl_vq"]],
   ["rss", ["ctrl_vq"]],
+  ["hash_report", ["ctrl_vq"]],
   ["device_stats", ["ctrl_vq"]],
   ["hash_tunnel", ["ctrl_vq"]],
   ["hash_tunnel", ["rss", "hash_report"]],

@@ -111,6 +111,11 @@ export class PackedRing implements DeviceRing {
     return this.seen.length;
   }
 
+  held(): number {
+    this.scan();
+    return this.slotsInUse;
+  }
+
   get nextOffer(): number {
     this.scan();
     return this.scanned.word;

@@ -58,6 +58,8 @@ export interface DeviceClass {
   needed(): readonly Queue[];
   start(): void;
   stop(): void;
+  stopQueue(queue: Queue): void;
+  startQueue(queue: Queue): void;
 }
 
 export class VirtioPci {
@@ -83,6 +85,8 @@ export class VirtioPci {
       needed: () => deviceClass.needed(),
       start: () => deviceClass.start(),
       stop: () => deviceClass.stop(),
+      stopQueue: (queue) => deviceClass.stopQueue(queue),
+      startQueue: (queue) => deviceClass.startQueue(queue),
     });
     if (msixEntries > 0) {
       const deliver = (apicId: number, vector: number) => machine.interrupt(apicId, vector);

@@ -7,6 +7,10 @@ export class Queue {
   size: number;
   vector = NO_VECTOR;
   enabled = false;
+  /** It was reset alone and may be set up anew: virtio 1.4 §2.6.1. */
+  wasReset = false;
+  /** Reads of queue_reset that still show 1. */
+  resetReadsLeft = 0;
   desc = 0;
   driver = 0;
   device = 0;
@@ -38,6 +42,8 @@ export class Queue {
     this.size = this.sizeMax;
     this.vector = NO_VECTOR;
     this.enabled = false;
+    this.wasReset = false;
+    this.resetReadsLeft = 0;
     this.desc = 0;
     this.driver = 0;
     this.device = 0;

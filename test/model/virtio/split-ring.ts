@@ -88,6 +88,10 @@ export class SplitRing implements DeviceRing {
     return count;
   }
 
+  held(): number {
+    return this.outstanding + this.available();
+  }
+
   /** Takes the next buffer; there must be one. */
   take(): Chain {
     const { view } = this.arena;
