@@ -12,7 +12,7 @@ const COLD = [
   "kernel/net/(address/|address6/(parse|write)|arp|dad|dhcp|mirror6|mld|nd|nd-message|relay|slaac)",
   "kernel/net/stack/Stack#(poll|constructor|announce|mirror)",
   "kernel/net/stack6/Stack6#(discover|constructor|begin|announce|poll|nextHop)",
-  "kernel/net/addresses6/Addresses6#(set|setLinkLocal|sourceFor|isOnLink|free|remove)",
+  "kernel/net/addresses6/Addresses6#(set|setLinkLocal|sourceFor|writeGroups|isOnLink|free|remove)",
   "kernel/net/ipv6-extensions",
   "kernel/apps/source-frame",
   "kernel/apps/source/Source#(prepare|ask|whatCannotBeSent|constructor|build)",

@@ -33,6 +33,9 @@ const SPARE_MAX: u32 = 8;
 /** How often to look whether the last packets are sent; nothing asks for an interrupt then. */
 const FINISHING_US: u64 = 1000;
 
+/** How often to look whether an address of IPv6 is ours. */
+const WAITING_US: u64 = 10_000;
+
 enum State {
   /** There is no address yet, or the next hop has not said its MAC. */
   Waiting,
@@ -308,6 +311,8 @@ export class Source {
   /** When step() is due without any packet. */
   deadline(): u64 {
     if (this.state == State.Sending) return this.end;
+    // An address of IPv6 becomes ours without a packet.
+    if (this.state == State.Waiting) return config.isDst6 ? deadlineIn(WAITING_US) : NEVER;
     return this.state == State.Finishing ? deadlineIn(FINISHING_US) : NEVER;
   }
 }

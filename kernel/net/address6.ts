@@ -63,7 +63,7 @@ export function samePrefix6(a: usize, b: usize, bits: u32): bool {
 }
 
 /** Writes the eight bytes of the interface identifier that a MAC leads to. RFC 4291 appendix A */
-export function writeInterfaceId(to: usize, mac: usize): void {
+function writeInterfaceId(to: usize, mac: usize): void {
   store<u8>(to, load<u8>(mac) ^ 2);
   store<u16>(to, load<u16>(mac, 1), 1);
   store<u16>(to, 0xfeff, 3);

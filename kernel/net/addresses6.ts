@@ -11,16 +11,20 @@
 import { allocate } from "../memory/arena";
 import { NEVER } from "../time";
 import {
+  ADDRESS6_BYTES,
   ALL_NODES,
   copy6,
   equal6,
   isLinkLocal6,
   isSolicitedNode,
   samePrefix6,
+  writeGroupMac,
   writeLinkLocal,
+  writeSolicitedNode,
 } from "./address6";
 
 export const ENTRIES: u32 = 3;
+export const GROUPS_MAX: u32 = ENTRIES + 1;
 /** The entry of the link-local address. */
 export const LINK_ENTRY: u32 = 0;
 const ENTRY_BYTES: usize = 48;
@@ -49,6 +53,7 @@ export class Addresses6 {
   enabled: bool = false;
   /** The limit that the router wants in what we send. RFC 4861 6.3.4 */
   hopLimit: u32 = 64;
+  private readonly group: usize = allocate(ADDRESS6_BYTES, 8);
   private readonly entries: usize = allocate(ENTRIES * ENTRY_BYTES, 8);
 
   // ---- one entry --------------------------------------------------------------------------------
@@ -150,6 +155,23 @@ export class Addresses6 {
       if (this.state(i) != AddressState.None && isSolicitedNode(group, this.at(i))) return true;
     }
     return false;
+  }
+
+  /**
+   * Writes the Ethernet addresses of all groups that we hear to `to`, which has room for
+   * GROUPS_MAX; answers how many they are. They do not change after boot: addresses that are formed
+   * later end as the link-local one does.
+   */
+  writeGroups(to: usize): u32 {
+    if (!this.enabled) return 0;
+    writeGroupMac(to, ALL_NODES);
+    let count: u32 = 1;
+    for (let i: u32 = 0; i < ENTRIES; i++) {
+      if (this.state(i) == AddressState.None) continue;
+      writeSolicitedNode(this.group, this.at(i));
+      writeGroupMac(to + 6 * count++, this.group);
+    }
+    return count;
   }
 
   // ---- for what we send -------------------------------------------------------------------------

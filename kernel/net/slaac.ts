@@ -17,7 +17,6 @@ import {
   isGroup6,
   isLinkLocal6,
   samePrefix6,
-  writeInterfaceId,
 } from "./address6";
 import { AddressState, ENTRIES, LINK_ENTRY, Origin } from "./addresses6";
 import { loadBE16, loadBE32 } from "./bytes";
@@ -184,7 +183,8 @@ export class Slaac {
       index = six.free();
       // Two prefixes have had our attention: a third is nobody's loss.
       if (valid == 0 || index < 0) return;
-      writeInterfaceId(this.formed + 8, this.net.link.mac);
+      // That of the link-local address, also when our MAC has changed since: one group for both.
+      store<u64>(this.formed, load<u64>(six.at(LINK_ENTRY), 8), 8);
       six.set(<u32>index, this.formed, PREFIX_BITS, Origin.Slaac);
       six.setLifetimes(<u32>index, until(preferred), until(valid));
       this.dad.start(<u32>index);

@@ -1,7 +1,7 @@
 // Checksum and segmentation offloads with the Linux kernel on the other side of a tap: what the
 // guest leaves to the device comes out right, and what the kernel leaves to the guest as well.
 
-import { assert, suite, sumQueues, TAP_NAME, tap } from "qemu-test-harness";
+import { assert, linkLocalAddress, suite, sumQueues, TAP_NAME, tap } from "qemu-test-harness";
 import { GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const test = suite("offloads", { timeoutMs: 60_000 });
@@ -13,8 +13,13 @@ const TCP_FRAME_BYTES = 65_214;
 const TCP_SEGMENTS = 45;
 /** The same frame with UDP's shorter header takes one segment more. */
 const UDP_SEGMENTS = 46;
+/** IPv6's header is 20 bytes longer, which makes the last segment shorter. */
+const TCP6_SEGMENTS = 45;
+const UDP6_SEGMENTS = 45;
 /** The kernel's address in the far namespace. */
 const FAR_IP = "192.0.2.1";
+const FAR_IP6 = "2001:db8::1";
+const GUEST_LINK = linkLocalAddress("52:54:00:12:34:56");
 
 /**
  * Makes the namespace a bridge between the tap and a veth pair without offloads, so that the kernel
@@ -48,20 +53,37 @@ async function listening(net: ReturnType<typeof tap>): Promise<void> {
   throw new Error("tcpdump does not listen");
 }
 
+/** The segments of each frame, in tcpdump's words, join without a gap. */
+function checkSequence(text: string, segments: number): void {
+  const ranges = [...text.matchAll(/seq (\d+):(\d+)/g)].map(([, from, to]) =>
+    [from, to].map(Number),
+  );
+  assert.is(ranges.length, FRAMES * segments);
+  for (const [i, [from = 0]] of ranges.entries()) {
+    const [begin = 0] = ranges[0] ?? [];
+    const [, end] = ranges[i - 1] ?? [];
+    // Every frame begins where the first did.
+    assert.is(from, i % segments === 0 ? begin : end, `segment ${i}`);
+  }
+}
+
 for (const { gso, segments } of [
   { gso: "tcp4", segments: TCP_SEGMENTS },
   { gso: "udp4", segments: UDP_SEGMENTS },
+  { gso: "tcp6", segments: TCP6_SEGMENTS },
+  { gso: "udp6", segments: UDP6_SEGMENTS },
 ]) {
   test(`source gso=${gso}: the kernel cuts it into segments with right checksums`, async (t) => {
     const net = tap();
     const words = `app=source ${STATIC_ADDRESS} gso=${gso} mss=${MSS} count=${FRAMES}`;
-    const append = `${words} dst=02:00:00:00:00:99 dstip=${FAR_IP}`;
+    const [far, from] = gso.endsWith("6") ? [FAR_IP6, GUEST_LINK] : [FAR_IP, GUEST_IP];
+    const append = `${words} dst=02:00:00:00:00:99 dstip=${far}`;
     // Stopped until somebody listens: the source sends as soon as it runs.
     const source = await t.vm({ append, nics: [{ backend: net }], extraArguments: ["-S"] });
     await bridgeToVeth(net);
     const count = String(FRAMES * segments);
     const capture = net.exec(
-      ["tcpdump", "-i", "far", "-nn", "-vv", "-c", count, "udp or tcp", "and", "src", GUEST_IP],
+      ["tcpdump", "-i", "far", "-nn", "-vv", "-c", count, "udp or tcp", "and", "src", from],
       { timeoutMs: 20_000 },
     );
     await listening(net);
@@ -71,6 +93,7 @@ for (const { gso, segments } of [
     const right = stdout.match(/\(correct\)|udp sum ok/g)?.length ?? 0;
     assert.is(right, FRAMES * segments, stdout.slice(0, 600));
     assert.not.match(stdout, /incorrect|bad udp cksum/);
+    if (gso.startsWith("tcp")) checkSequence(stdout, segments);
     assert.is(events.at(-1)?.event, "exit");
   });
 }

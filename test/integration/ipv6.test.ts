@@ -1,0 +1,147 @@
+// IPv6 with the Linux kernel as the peer, through a tap; with a router on a stream backend; and with
+// QEMU's user network, whose router advertises a prefix.
+
+import {
+  assert,
+  eui64Address,
+  type Ipv6Event,
+  linkLocalAddress,
+  suite,
+  sumDrops,
+  sumQueues,
+  TAP_NAME,
+  type TestContext,
+  tap,
+  user,
+  type Vm,
+} from "qemu-test-harness";
+import { GUEST_IP } from "./support";
+
+const test = suite("IPv6", { timeoutMs: 90_000 });
+
+const MAC = "52:54:00:12:34:56";
+const LINK = linkLocalAddress(MAC);
+const ON_LINK = `${LINK}%${TAP_NAME}`;
+const KERNEL = "2001:db8:77::1";
+const STATIC = "2001:db8:77::5";
+const LARGEST_PING = 1452;
+const FLOOD_COUNT = 3000;
+
+/** Waits until the guest has an address in this state. */
+function addressed(vm: Vm, ip6: string, state: Ipv6Event["state"] = "preferred") {
+  const isIt = (event: Ipv6Event) => event.ip6 === ip6 && event.state === state;
+  return vm.waitFor("ipv6", { timeoutMs: 20_000, where: isIt });
+}
+
+async function bootOnTap(t: TestContext, words = `ip6=${STATIC}/64`, cpus = 1) {
+  const net = tap({ address6: `${KERNEL}/64`, queues: cpus });
+  const append = `ip=${GUEST_IP}/24 ${words}`;
+  const vm = await t.vm({ append, cpus, nics: [{ backend: net }] });
+  await addressed(vm, LINK);
+  return { net, vm };
+}
+
+async function ping(net: ReturnType<typeof tap>, words: string, address: string): Promise<void> {
+  const argv = ["ping", "-6", "-q", "-W", "2", ...words.split(" "), address];
+  const { stdout, stderr } = await net.exec(argv, { timeoutMs: 60_000 });
+  assert.ok(stdout.includes(" 0% packet loss"), `${words} ${address}: ${stdout}${stderr}`);
+}
+
+test("ready within 50 ms; the link-local address a second after", async (t) => {
+  const { vm } = await bootOnTap(t, "ip6=auto");
+  const ready = await vm.waitFor("ready");
+  const link = await addressed(vm, LINK);
+  t.log(`ready at ${ready.us} us, link-local at ${link.us} us`);
+  assert.ok(link.us - ready.us > 900_000, "an address is used that nobody was asked about");
+  assert.ok(link.us < 3_000_000);
+  await vm.stop();
+});
+
+test("ping of the link-local, of the global address and of all nodes; the kernel's neighbours", async (t) => {
+  const { net, vm } = await bootOnTap(t);
+  await addressed(vm, STATIC);
+  await ping(net, "-c 3 -i 0.1", ON_LINK);
+  await ping(net, "-c 3 -i 0.1", STATIC);
+  await ping(net, "-c 1", `ff02::1%${TAP_NAME}`);
+  const { stdout } = await net.exec(["ip", "-6", "neigh", "show", "dev", TAP_NAME]);
+  for (const address of [LINK, STATIC]) {
+    assert.match(stdout, new RegExp(`${address} lladdr ${MAC} (router )?(REACHABLE|STALE|DELAY)`));
+  }
+  assert.not.match(stdout, /FAILED|INCOMPLETE/);
+  await vm.stop();
+});
+
+test(`ping -s 0 to ${LARGEST_PING}: every size is answered`, async (t) => {
+  const { net, vm } = await bootOnTap(t);
+  await addressed(vm, STATIC);
+  // One shell for all: starting a program in the namespace costs more than a ping.
+  const script = `for size in $(seq 0 ${LARGEST_PING}); do
+    ping -6 -q -c 1 -W 2 -M do -s $size ${STATIC} >/dev/null || echo lost $size
+  done; echo done`;
+  const pings = await net.exec(["sh", "-c", script], { timeoutMs: 80_000 });
+  assert.is(pings.stdout, "done\n", pings.stderr);
+  await vm.stop();
+});
+
+test("a flood of pings: every one is answered, and the counters agree", async (t) => {
+  const { net, vm } = await bootOnTap(t);
+  await addressed(vm, STATIC);
+  await ping(net, `-f -c ${FLOOD_COUNT}`, STATIC);
+  const stats = await vm.stats();
+  const kernel = await net.counters();
+  assert.is(sumQueues(stats, "tx", "packets"), kernel.rxPackets);
+  assert.is(sumQueues(stats, "tx", "bytes"), kernel.rxBytes);
+  assert.ok(sumQueues(stats, "tx", "packets") >= FLOOD_COUNT);
+  await vm.stop();
+});
+
+test("UDP echo with nc, over the link-local and over the global address", async (t) => {
+  const { net, vm } = await bootOnTap(t);
+  await addressed(vm, STATIC);
+  for (const address of [ON_LINK, STATIC]) {
+    const argv = ["nc", "-6", "-u", "-w1", address, "7"];
+    const { status, stdout } = await net.exec(argv, { input: "hello, guest\n" });
+    if (status === 127) t.skip("nc is not installed");
+    assert.is(stdout, "hello, guest\n", address);
+  }
+  assert.equal(sumDrops(await vm.stats(), "rx").udp_checksum, undefined);
+  await vm.stop();
+});
+
+test("the kernel has the address already: the guest finds out and does without", async (t) => {
+  const { net, vm } = await bootOnTap(t, `ip6=${KERNEL}/64`);
+  await addressed(vm, KERNEL, "duplicate");
+  await ping(net, "-c 1", ON_LINK);
+  await vm.stop();
+});
+
+test("4 vCPUs: neighbours and pings on every queue", async (t) => {
+  const { net, vm } = await bootOnTap(t, `ip6=${STATIC}/64`, 4);
+  await addressed(vm, STATIC);
+  for (let i = 0; i < 5; i++) {
+    await net.exec(["ip", "-6", "neigh", "flush", "dev", TAP_NAME]);
+    await ping(net, "-c 20 -i 0.01", STATIC);
+    await ping(net, "-c 20 -i 0.01", ON_LINK);
+  }
+  await vm.stop();
+});
+
+test("QEMU's user network: its router's prefix becomes an address, by router solicitation", async (t) => {
+  const net = user({ ipv6: true });
+  const vm = await t.vm({ append: `ip=10.0.2.15/24`, nics: [{ backend: net }] });
+  const slaac = await addressed(vm, eui64Address("fec0::", MAC));
+  assert.is(slaac.origin, "slaac");
+  assert.is(slaac.prefix, 64);
+  await vm.stop();
+});
+
+test("QEMU's user network: a source finds the gateway's MAC by neighbour discovery", async (t) => {
+  const net = user({ ipv6: true });
+  const append = "app=source dstip=fec0::2 dstport=9 count=100";
+  const vm = await t.vm({ append, nics: [{ backend: net }] });
+  const { events } = await vm.finished({ timeoutMs: 20_000 });
+  assert.is(events.at(-1)?.event, "exit");
+  assert.is(events.at(-1)?.status, "success");
+});
+
+test.run();
