@@ -472,6 +472,7 @@ function checkSource(): bool {
   if (isDst6) {
     const least = config6.sizeMin(gso == Gso.Tcp6);
     if (!wasSeen(Key.Size, 0)) size = max(size, least);
+    if (!wasSeen(Key.Mss, 0) && gso == Gso.Tcp6) mss = config6.TCP_MSS;
     if (size < least) return rejectSeen(Key.Size, 0, "is less than the headers of IPv6 take");
     if (!hasDst) config6.groupMac(dst, dstIp6);
     if (!asksNeighbour6() || nic(0).addressing6 != Addressing6.Off) return true;

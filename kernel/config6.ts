@@ -19,6 +19,9 @@ import { find, isText, number, parseNumber } from "./text";
 const UDP_HEADERS_BYTES: u32 = 62;
 const TCP_HEADERS_BYTES: u32 = 74;
 
+/** What fits into an MTU of 1,500 with both headers, and TCP options as for IPv4. */
+export const TCP_MSS: u32 = 1428;
+
 const SLASH: u32 = 0x2f;
 
 /** The value of ip6=. Answers null, or what is wrong with it. */

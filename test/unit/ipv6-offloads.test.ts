@@ -50,7 +50,7 @@ for (const csum of [true, false]) {
   for (const bytes of [0, 1, 17, 1452]) {
     test(`a partial checksum over ${bytes} bytes comes back right: ${how}`, (t) => {
       const [guest, peer] = start(t, { features });
-      const before = peer.sent().length;
+      const before = guest.peer.frames.length;
       guest.nic.receive(partial(peer, peer.echoRequest(pattern(bytes))), PARTIAL);
       guest.settle();
       assert.ok(peer.sent(before)[0]?.udp?.payload.equals(pattern(bytes)));
@@ -60,7 +60,7 @@ for (const csum of [true, false]) {
 
   test(`a partial checksum behind an extension header: ${how}`, (t) => {
     const [guest, peer] = start(t, { features });
-    const before = peer.sent().length;
+    const before = guest.peer.frames.length;
     const extensions = [paddingOptions(PROTOCOL_DESTINATION_OPTIONS, 16)];
     const frame = partial(peer, peer.echoRequest(pattern(100), { extensions }), UDP_START + 16);
     guest.nic.receive(frame, { ...PARTIAL, csumStart: UDP_START + 16 });
@@ -71,7 +71,7 @@ for (const csum of [true, false]) {
 
   test(`a ping with a partial checksum: ${how}`, (t) => {
     const [guest, peer] = start(t, { features });
-    const before = peer.sent().length;
+    const before = guest.peer.frames.length;
     const frame = peer.ping(pattern(50));
     const sum = pseudoHeaderSum6(PEER_LINK, peer.guestLink, 58, frame.length - UDP_START);
     frame.writeUInt16BE(sum, UDP_START + 2);
@@ -104,7 +104,7 @@ for (const merge of [true, false]) {
   ] as const) {
     test(`UDP of ${bytes} bytes in pieces of ${gsoSize}, ${how}, comes back whole`, (t) => {
       const [guest, peer] = start(t, { features });
-      const before = peer.sent().length;
+      const before = guest.peer.frames.length;
       const header = { ...PARTIAL, gsoType: GSO.udpL4, gsoSize, hdrLen: 62 };
       guest.nic.receive(partial(peer, peer.echoRequest(pattern(bytes))), header);
       guest.settle();
@@ -117,7 +117,7 @@ for (const merge of [true, false]) {
 
   test(`UDP of 9,000 bytes behind an extension header, ${how}, comes back whole`, (t) => {
     const [guest, peer] = start(t, { features });
-    const before = peer.sent().length;
+    const before = guest.peer.frames.length;
     const extensions = [paddingOptions(PROTOCOL_DESTINATION_OPTIONS, 24)];
     const frame = partial(peer, peer.echoRequest(pattern(9000), { extensions }), UDP_START + 24);
     const csumStart = UDP_START + 24;
@@ -152,7 +152,7 @@ test("csum_start among extension headers that are taken out asks nothing of the 
   const [guest, peer] = start(t, { features: ALL });
   const extensions = [paddingOptions(PROTOCOL_DESTINATION_OPTIONS, 64)];
   for (const csumStart of [0, 14, 20, 54, 60]) {
-    const before = peer.sent().length;
+    const before = guest.peer.frames.length;
     const frame = peer.echoRequest(pattern(30), { extensions });
     guest.nic.receive(frame, { ...PARTIAL, csumStart });
     guest.settle();
@@ -220,7 +220,8 @@ for (const gso of ["tcp6", "udp6"] as const) {
     test(`gso=${gso}: without ${missing} it is an error`, (t) => {
       const features = ALL.filter((name) => name !== missing);
       const commandLine = `app=source gso=${gso} count=3 ${DST}`;
-      const guest = startGuest(t, { commandLine, net: { features } });
+      const guest = makeGuest(t, { commandLine, net: { features } });
+      guest.machine.boot();
       guest.until(() => guest.machine.ended !== undefined, "it ends");
       assert.equal(guest.errors(), ["gso: the device does not offer this segmentation"]);
     });
