@@ -52,8 +52,7 @@ export class Settings {
   // ---- groups that the network stack hears ------------------------------------------------------
 
   /**
-   * At boot: `count` Ethernet group addresses that the device must let in, whatever else it filters.
-   * They are in every table that it is told. virtio 1.4 §5.1.9.5.2.2
+   * At boot: `count` Ethernet group addresses that the device must let in, whatever it filters. They are in every table that it is told. virtio 1.4 §5.1.9.5.2.2
    */
   setGroups(groups: usize, count: u32): void {
     this.groupCount = count;

@@ -1,7 +1,7 @@
 /**
  * app=idle: answers nothing. It only takes packets and gives their buffers back, so that the device
- * does not stall; DHCP and routers are heard if they were asked for. main.ts makes one for a queue pair and calls
- * step().
+ * does not stall; DHCP and routers are heard if they were asked for. main.ts makes one for a queue
+ * pair and calls step().
  */
 import { Burst, BURST_MAX } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";

@@ -1,7 +1,8 @@
 /**
  * app=sink: counts and drops what it receives; the queue's own counters are the count. main.ts
  * makes one for a queue pair and calls step() again and again. Where there is an address, or one
- * is looked for, ARP, neighbour discovery and DHCP have to be heard, so frames are looked at; otherwise none is.
+ * is looked for, ARP, neighbour discovery and DHCP have to be heard, so frames are looked at;
+ * otherwise none is.
  */
 import * as config from "../config";
 import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";

@@ -54,7 +54,7 @@ export class Addresses6 {
   /** The limit that the router wants in what we send. RFC 4861 6.3.4 */
   hopLimit: u32 = 64;
   private readonly group: usize = allocate(ADDRESS6_BYTES, 8);
-  private readonly entries: usize = allocate(ENTRIES * ENTRY_BYTES, 8);
+  private readonly entries: usize = allocate(<usize>ENTRIES * ENTRY_BYTES, 8);
 
   // ---- one entry --------------------------------------------------------------------------------
 

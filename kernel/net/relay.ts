@@ -1,6 +1,7 @@
 /**
  * Frames that reach another CPU's queue but are CPU 0's business: DHCP's messages, answers to ARP,
- * and neighbour discovery but for questions that can be answered here. They are rare and short, so they are copied into the mail. Called by the stack.
+ * and neighbour discovery but for questions that can be answered here. They are rare and short, so
+ * they are copied into the mail. Called by the stack.
  */
 import * as machine from "../machine";
 import * as mail from "../mail";

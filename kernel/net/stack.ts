@@ -1,8 +1,8 @@
 /**
  * The network stack of one NIC: it answers ARP, ICMP echo and UDP echo in place, discards, and
- * gets an address; stack6.ts does the same for IPv6. main.ts makes one for each NIC and calls poll(); the apps hand received packets
- * to receive(). One call, one packet, no copy: what it answers goes back out in the buffer that
- * it came in.
+ * gets an address; stack6.ts does the same for IPv6. main.ts makes one for each NIC and calls
+ * poll(); the apps hand received packets to receive(). One call, one packet, no copy: what it
+ * answers goes back out in the buffer that it came in.
  */
 import { Addressing, NicConfig } from "../config";
 import { NEVER } from "../time";

@@ -1,5 +1,5 @@
-// IPv6 with the Linux kernel as the peer, through a tap; with a router on a stream backend; and with
-// QEMU's user network, whose router advertises a prefix.
+// IPv6 with the Linux kernel as the peer, through a tap, with radvd as the router there; and with
+// QEMU's user network, whose own router advertises a prefix.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -135,7 +135,7 @@ test("4 vCPUs: neighbours and pings on every queue", async (t) => {
   await vm.stop();
 });
 
-test("radvd: its prefix becomes an address that the kernel can ping, also after mac set", async (t) => {
+test("radvd: its prefix becomes an address for the kernel to ping, also after mac set", async (t) => {
   const { net, vm } = await bootOnTap(t, "ip6=auto");
   if ((await net.exec(["which", "radvd"])).status !== 0) t.skip("radvd is not installed");
   const folder = mkdtempSync(`${tmpdir()}/radvd-`);

@@ -1,5 +1,5 @@
-// How the guest comes to IPv6 addresses beyond the link, and loses them: routers and their
-// advertisements (RFC 4861 6.3, RFC 4862 5.5); what the device's filters let in; lanes of other CPUs.
+// How the guest comes to IPv6 addresses beyond the link, and loses them: routers and what they
+// advertise (RFC 4861 6.3, RFC 4862 5.5); what the device's filters let in; lanes of other CPUs.
 
 import {
   assert,
@@ -47,7 +47,7 @@ const pings = (peer: Peer6) => {
   return peer.answers(peer.ping(payload, route)).length;
 };
 
-// ---- router solicitation ---------------------------------------------------------------------------
+// ---- router solicitation ------------------------------------------------------------------------
 
 test("routers are asked at once from nowhere, then from our address, ever more seldom", (t) => {
   const [guest, peer] = start(t);
@@ -81,7 +81,7 @@ test("a router that answers is not asked again; one that is none does not count"
   assert.is(peer.routerSolicitations().length, before);
 });
 
-// ---- addresses -------------------------------------------------------------------------------------
+// ---- addresses ----------------------------------------------------------------------------------
 
 test("a prefix becomes an address, after a look at who else has it", (t) => {
   const [guest, peer] = withAddress(t);
@@ -207,7 +207,7 @@ test("two prefixes make two addresses, twenty as well, and nothing breaks", (t) 
   );
 });
 
-// ---- filters ---------------------------------------------------------------------------------------
+// ---- filters ------------------------------------------------------------------------------------
 
 const FILTERING = { features: [...MQ_FEATURES, "ctrl_rx" as const], filters: true };
 
@@ -267,7 +267,7 @@ test("mac set: the addresses stay, and the network hears of the new MAC", (t) =>
   assert.is(peer.answers(peer.ping(payload, route)).length, 1);
 });
 
-// ---- other CPUs ------------------------------------------------------------------------------------
+// ---- other CPUs ---------------------------------------------------------------------------------
 
 const LANES = { cpus: 4, net: { pairs: 4, features: MQ_FEATURES } };
 

@@ -1,5 +1,5 @@
-// IPv6 with checksums and cutting left to the device, in both directions. virtio 1.4 §5.1.9.2.1,
-// §5.1.9.4.2. That every frame's header is right is checked by the device (test/model/net/tx-check.ts).
+// IPv6 with checksums and cutting left to the device, in both directions. That every frame's header
+// is right is checked by the device (test/model/net/tx-check.ts). virtio 1.4 §5.1.9.2.1, §5.1.9.4.2
 
 import {
   assert,
@@ -42,7 +42,7 @@ function partial(peer: Peer6, frame: Buffer, at = UDP_START): Buffer {
 const pattern = (bytes: number) =>
   Buffer.from(Array.from({ length: bytes }, (_, i) => (i ^ (i >> 8)) & 255));
 
-// ---- receiving -------------------------------------------------------------------------------------
+// ---- receiving ----------------------------------------------------------------------------------
 
 for (const csum of [true, false]) {
   const features = [...USUAL_FEATURES, "guest_csum" as const, ...(csum ? ["csum" as const] : [])];
@@ -161,7 +161,7 @@ test("csum_start among extension headers that are taken out asks nothing of the 
   }
 });
 
-// ---- sending ---------------------------------------------------------------------------------------
+// ---- sending ------------------------------------------------------------------------------------
 
 const HEADERS = { tcp6: 74, udp6: 62 } as const;
 const DST = "dst=02:00:00:00:00:99 dstip=2001:db8::9";

@@ -48,7 +48,7 @@ function start(t: TestContext, options: GuestOptions = {}): [Guest, Peer6] {
 
 const drops = (guest: Guest) => guest.stats().queues[0]?.rx.drops;
 
-// ---- duplicate address detection -------------------------------------------------------------------
+// ---- duplicate address detection ----------------------------------------------------------------
 
 test("the link-local address is asked for once, from nowhere, and is ours a second later", (t) => {
   const [guest, peer] = start(t);
@@ -136,7 +136,7 @@ test("ip6=address/len: both addresses are looked at, and both are ours", (t) => 
   assert.equal(drops(guest), { nd: 1 });
 });
 
-// ---- neighbours ------------------------------------------------------------------------------------
+// ---- neighbours ---------------------------------------------------------------------------------
 
 for (const hasOption of [true, false]) {
   const how = hasOption ? "with" : "without";
@@ -208,7 +208,7 @@ test("the link comes back: the address is announced, and routers are asked again
   assert.ok(peer.routerSolicitations().length > before);
 });
 
-// ---- echo ------------------------------------------------------------------------------------------
+// ---- echo ---------------------------------------------------------------------------------------
 
 for (const bytes of [0, 1, 8, 777, 1452]) {
   test(`ping with ${bytes} bytes`, (t) => {
@@ -285,7 +285,7 @@ for (const [what, extensions] of [
   });
 }
 
-// ---- what is dropped -------------------------------------------------------------------------------
+// ---- what is dropped ----------------------------------------------------------------------------
 
 const raw = (frame: Buffer, change: (frame: Buffer) => void) => {
   change(frame);
