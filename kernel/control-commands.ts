@@ -178,7 +178,9 @@ function beginMac(device: NetDevice, control: ControlQueue): bool {
   const multicast = parseMacs(3, control.data + unicast, true);
   if (multicast == 0) return wrong(3, NO_LIST_MAC);
   order = Order.MacTable;
-  return noMore(4) && commands.setMacTable(control, unicast + multicast);
+  if (!noMore(4)) return false;
+  const groups = device.settings.addGroups(control.data + unicast);
+  return commands.setMacTable(control, unicast + groups);
 }
 
 function isUnicastMac(mac: usize): bool {

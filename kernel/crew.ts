@@ -9,6 +9,7 @@ import * as acpi from "./acpi";
 import * as machine from "./machine";
 import * as mail from "./mail";
 import { Stack } from "./net/stack";
+import * as mirror6 from "./net/mirror6";
 import { deadlineIn } from "./time";
 import { Packet } from "../drivers/net/packet";
 import {
@@ -180,9 +181,11 @@ export function publish(stack: Stack, linkUp: bool): void {
   changed = change(mail.State.LinkUp, linkUp ? 1 : 0) || changed;
   changed = change(mail.State.MacLow, load<u32>(mac)) || changed;
   changed = change(mail.State.MacHigh, load<u16>(mac, 4)) || changed;
-  if (stack.arp.known) {
-    changed = change(mail.State.HopMacLow, load<u32>(stack.arp.mac)) || changed;
-    changed = change(mail.State.HopMacHigh, load<u16>(stack.arp.mac, 4)) || changed;
+  changed = mirror6.publish(stack.net.six) || changed;
+  const hop = stack.hopMac;
+  if (hop != 0) {
+    changed = change(mail.State.HopMacLow, load<u32>(hop)) || changed;
+    changed = change(mail.State.HopMacHigh, load<u16>(hop, 4)) || changed;
     changed = change(mail.State.HopKnown, 1) || changed;
   }
   if (!changed) return;
@@ -197,7 +200,7 @@ function change(item: mail.State, value: u32): bool {
   return true;
 }
 
-/** Hands frames that other CPUs left (DHCP, answers to ARP) to CPU 0's stack. */
+/** Hands frames that other CPUs left (see relay.ts) to CPU 0's stack. */
 export function receiveFrames(stack: Stack): void {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) {
     if (!mail.hasFrame(cpu)) continue;

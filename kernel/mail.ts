@@ -10,7 +10,8 @@
  *     8  arguments of a command, 24 words                               CPU 0 writes
  *    32  results of a command, 32 words                                 the other CPU writes
  *    64  state                                                          CPU 0 writes, see State
- *    96  statistics, as stats.ts lays them out, 416 words               their CPU writes
+ *    96  statistics, as stats.ts lays them out, 384 words               their CPU writes
+ *   480  IPv6 addresses, as net/mirror6.ts lays them out                CPU 0 writes
  *   512  bytes of a frame for CPU 0 (0: none) | 513.. the frame         the other CPU, then CPU 0
  *
  * Words are written and read in program order by each CPU, and on x86 seen in that order by others.
@@ -27,6 +28,7 @@ const ARGUMENTS: u32 = 8;
 const RESULTS: u32 = 32;
 const STATE: u32 = 64;
 const STATISTICS: u32 = 96;
+const STATE6: u32 = 480;
 const FRAME_BYTES: u32 = 512;
 const FRAME: u32 = 513;
 
@@ -88,6 +90,14 @@ export function state(item: State): u32 {
 
 export function setState(item: State, value: u32): void {
   machine.mailboxWrite(word(0, STATE + item), value);
+}
+
+export function state6(index: u32): u32 {
+  return machine.mailboxRead(word(0, STATE6 + index));
+}
+
+export function setState6(index: u32, value: u32): void {
+  machine.mailboxWrite(word(0, STATE6 + index), value);
 }
 
 // ---- commands ----------------------------------------------------------------------------------

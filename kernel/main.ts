@@ -150,6 +150,8 @@ export function step(): u64 {
   const worked = lane.step(start);
   attend();
   if (start >= stackDeadline || lane.stack.listens) stackDeadline = lane.stack.poll(start);
+  // After the timers: an address that has just become ours, or is no longer, is every lane's.
+  crew.publish(lane.stack, nic.device.link.linkUp);
   if (!announced && lane.stack.ready) announce();
   if (start >= statsDeadline) {
     statsDeadline = deadlineIn(config.stats * SECOND_US);
@@ -176,7 +178,6 @@ function attend(): void {
   nic.attend();
   if (crew.lanes == 1) return;
   crew.receiveFrames(lane.stack);
-  crew.publish(lane.stack, nic.device.link.linkUp);
   const fault = crew.takeFault();
   if (fault != 0) nic.heal(crew.faultyCpu, fault);
 }

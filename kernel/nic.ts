@@ -12,6 +12,9 @@ import { Lane } from "./lane";
 import { allocate } from "./memory/arena";
 import { deadlineIn } from "./time";
 import { Control } from "./control";
+import { allocate } from "./memory/arena";
+import { GROUPS_MAX } from "./net/addresses6";
+import * as features from "../drivers/virtio/features";
 import { NetDevice } from "../drivers/net/device";
 import { PairRings, PairSetup } from "../drivers/net/pair-setup";
 import { faultMessage, isReceiveFault, isStuck } from "../drivers/net/queue-pair";
@@ -83,11 +86,19 @@ export class Nic {
       if (own == null) {
         own = new Lane(this.device.link, setup, this.nicConfig, 0, crew.lanes);
         this.own = own;
+        this.hearGroups(own);
       }
       own.pair.renew(setup);
       own.pair.describe(rings);
     }
     return this.device.enablePair(cpu, setup, rings, unchecked(acpi.apicIds[cpu]));
+  }
+
+  /** Has the device let in what IPv6 sends to groups, if it may be told such things. */
+  private hearGroups(own: Lane): void {
+    if (!features.has(this.device.accepted, features.CTRL_RX)) return;
+    const groups = allocate(GROUPS_MAX * 6);
+    this.device.settings.setGroups(groups, own.stack.net.six.writeGroups(groups));
   }
 
   /** virtio 1.4 §5.1.2: receiveq1 is 0, transmitq1 is 1, and so on. */

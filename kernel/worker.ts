@@ -9,6 +9,7 @@ import * as mail from "./mail";
 import * as stats from "./stats";
 import { Lane } from "./lane";
 import { seal } from "./memory/arena";
+import * as mirror6 from "./net/mirror6";
 import { NEVER } from "./time";
 import { Link } from "../drivers/net/link";
 import { BURST_MAX } from "../drivers/net/packet";
@@ -179,8 +180,9 @@ function adopt(current: Lane): void {
     mail.state(mail.State.Gateway),
     mail.state(mail.State.Configuring) != 0,
   );
+  mirror6.adopt(current.stack.net.six);
   if (mail.state(mail.State.HopKnown) != 0) {
-    current.stack.arp.mirror(mail.state(mail.State.HopMacLow), mail.state(mail.State.HopMacHigh));
+    current.stack.mirrorHop(mail.state(mail.State.HopMacLow), mail.state(mail.State.HopMacHigh));
   }
 }
 

@@ -28,6 +28,7 @@ programs() {
   [ "$goal" = run ] && return
   echo 'ip iproute2' 'ping iputils-ping' 'arping iputils-arping' 'tcpdump tcpdump'
   echo 'nc netcat-openbsd' 'taskset util-linux' 'dpdk-testpmd dpdk-dev' 'clang-format clang-format'
+  echo 'radvd radvd'
   echo 'ethtool ethtool' 'python3 python3'
 }
 

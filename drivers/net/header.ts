@@ -18,7 +18,7 @@ const RSC_INFO: u64 = 4;
 
 export const GSO_NONE: u32 = 0;
 export const GSO_TCPV4: u32 = 1;
-const GSO_TCPV6: u32 = 4;
+export const GSO_TCPV6: u32 = 4;
 export const GSO_UDP_L4: u32 = 5;
 const GSO_ECN: u32 = 0x80;
 
@@ -157,6 +157,15 @@ export function needsChecksum(packet: Packet): bool {
 
 export function csumStart(packet: Packet): u32 {
   return <u32>(packet.header >> 48);
+}
+
+/**
+ * `bytes` bytes in front of the packet's transport header were taken out. A checksum that would
+ * have begun among them is nobody's, and not asked for.
+ */
+export function dropFront(packet: Packet, bytes: u32): void {
+  if (csumStart(packet) < bytes) packet.header = 0;
+  else packet.header -= (<u64>bytes) << 48;
 }
 
 /** Whether the device has checked the packet's transport checksum. */

@@ -1,11 +1,12 @@
 /**
  * app=idle: answers nothing. It only takes packets and gives their buffers back, so that the device
- * does not stall; DHCP is heard if it was asked for. main.ts makes one for a queue pair and calls
- * step().
+ * does not stall; DHCP and routers are heard if they were asked for. main.ts makes one for a queue
+ * pair and calls step().
  */
 import { Burst, BURST_MAX } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { Stack } from "../net/stack";
+import { isDiscovery } from "../net/stack6";
 import { NEVER } from "../time";
 
 export class Idle {
@@ -35,7 +36,8 @@ export class Idle {
     for (let i: u32 = 0; i < received.count; i++) {
       const packet = received.get(i);
       // Whatever the stack would answer is not sent.
-      if (this.stack.net.configuring) this.stack.receive(packet);
+      const isHeard = this.stack.net.configuring || isDiscovery(packet);
+      if (isHeard && this.stack.listens) this.stack.receive(packet);
       pair.pool.release(packet);
     }
     pair.refill();

@@ -24,8 +24,8 @@ import { ETHERNET_BYTES } from "../net/ethernet";
 import { isMarked, unmark } from "../net/interface";
 import { Stack } from "../net/stack";
 import { NEVER, deadlineIn } from "../time";
-import { GSO_TCPV4, GSO_UDP_L4 } from "../../drivers/net/header";
-import { buildFrame, segmentsNeeded } from "./source-frame";
+import { isGroup6 } from "../net/address6";
+import { buildFrame, gsoType, segmentsNeeded } from "./source-frame";
 
 /** Descriptors left to the stack, at most. */
 const SPARE_MAX: u32 = 8;
@@ -33,8 +33,11 @@ const SPARE_MAX: u32 = 8;
 /** How often to look whether the last packets are sent; nothing asks for an interrupt then. */
 const FINISHING_US: u64 = 1000;
 
+/** How often to look whether an address of IPv6 is ours. */
+const WAITING_US: u64 = 10_000;
+
 enum State {
-  /** There is no address yet, or no answer to ARP for the next hop. */
+  /** There is no address yet, or the next hop has not said its MAC. */
   Waiting,
   Sending,
   /** All was submitted; the device has yet to send it. */
@@ -241,24 +244,41 @@ export class Source {
       events.fatal(wrong);
       return false;
     }
-    if (config.hasDstIp && !config.hasDst) {
-      if (!this.asked) {
-        this.asked = true;
-        const hop = stack.net.nextHop(config.dstIp);
-        if (hop == 0) {
-          events.fatal("dstip: not in the network of ip=, and there is no gateway");
-          return false;
-        }
-        stack.arp.resolve(hop);
-        return true;
-      }
-      if (!stack.arp.known) return false;
-      this.destination = stack.arp.mac;
-    }
+    // Like DHCP's, an address of IPv6 may have to be waited for.
+    if (config.isDst6 && stack.net.six.sourceFor(config.dstIp6) < 0) return false;
+    if (this.asksNeighbour() && stack.hopMac == 0) return this.ask();
+    if (this.asksNeighbour()) this.destination = stack.hopMac;
     this.slots = this.pair.tx.ring.descriptorsFor(segmentsNeeded(roomIn(this.pair)));
     this.state = State.Sending;
     if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
     return true;
+  }
+
+  private asksNeighbour(): bool {
+    if (config.hasDst || !config.hasDstIp) return false;
+    return !config.isDst6 || !isGroup6(config.dstIp6);
+  }
+
+  /** Asks for the next hop's MAC, once. True: there was something to do. */
+  private ask(): bool {
+    if (this.asked) return false;
+    this.asked = true;
+    const stack = this.stack;
+    if (config.isDst6) return this.ask6();
+    const hop = stack.net.nextHop(config.dstIp);
+    if (hop == 0) events.fatal("dstip: not in the network of ip=, and there is no gateway");
+    else stack.arp.resolve(hop);
+    return hop != 0;
+  }
+
+  private ask6(): bool {
+    const six = this.stack.six;
+    // Another CPU's lane is told: it knows no router.
+    if (six.relays) return false;
+    const hop = six.nextHop(config.dstIp6);
+    if (hop == 0) events.fatal("dstip: not in the network of ip6=, and there is no router");
+    else six.nd.resolve(hop);
+    return hop != 0;
   }
 
   /** What is wrong with `size` or `gso` for this device, or null. */
@@ -268,7 +288,7 @@ export class Source {
       const fits = config.size <= this.stack.net.link.mtu + ETHERNET_BYTES;
       return fits ? null : "size: more than the device's MTU and an Ethernet header";
     }
-    const gso = config.gso == config.Gso.Tcp4 ? GSO_TCPV4 : GSO_UDP_L4;
+    const gso = gsoType();
     if (!offloads.csum || !(offloads.hostGso & (1 << gso))) {
       return "gso: the device does not offer this segmentation";
     }
@@ -306,6 +326,8 @@ export class Source {
   /** When step() is due without any packet. */
   deadline(): u64 {
     if (this.state == State.Sending) return this.end;
+    // An address of IPv6 becomes ours without a packet.
+    if (this.state == State.Waiting) return config.isDst6 ? deadlineIn(WAITING_US) : NEVER;
     return this.state == State.Finishing ? deadlineIn(FINISHING_US) : NEVER;
   }
 }

@@ -35,10 +35,16 @@ export enum DropReason {
   Dhcp,
   /** An answer that the device cannot send: it would have to be cut. */
   Offload,
+  /** An IPv6 extension header that is malformed, out of place, or that we may not pass over. */
+  IpExtension,
+  /** Neighbour discovery that comes from beyond the link: its hop limit is not 255. */
+  NdHopLimit,
+  /** Neighbour discovery that is malformed, or neither for us nor what we asked for. */
+  Nd,
 }
 
 /** How many there are. */
-export const DROP_REASONS: u32 = DropReason.Offload + 1;
+export const DROP_REASONS: u32 = DropReason.Nd + 1;
 
 /** In the order of DropReason. */
 const NAMES: StaticArray<string> = [
@@ -63,6 +69,9 @@ const NAMES: StaticArray<string> = [
   "udp_port",
   "dhcp",
   "answer_offload",
+  "ip_extension",
+  "nd_hop_limit",
+  "nd",
 ];
 
 export class Drops {

@@ -46,6 +46,17 @@ export interface ReadyEvent extends BaseEvent {
   readonly app: string;
 }
 
+/** What has become of an IPv6 address. */
+export interface Ipv6Event extends BaseEvent {
+  readonly event: "ipv6";
+  readonly nic: number;
+  readonly ip6: string;
+  readonly prefix: number;
+  readonly scope: "link" | "global";
+  readonly origin: "link" | "static" | "slaac";
+  readonly state: "preferred" | "deprecated" | "expired" | "duplicate";
+}
+
 export interface LinkEvent extends BaseEvent {
   readonly event: "link";
   readonly nic: number;
@@ -116,6 +127,7 @@ interface EventsByName {
   device: DeviceEvent;
   features: FeaturesEvent;
   ready: ReadyEvent;
+  ipv6: Ipv6Event;
   link: LinkEvent;
   control: ControlEvent;
   stats: StatsEvent;
