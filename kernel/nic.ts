@@ -181,7 +181,20 @@ export class Nic {
     if (!this.control.busy) return;
     const problem = this.control.poll(this.lane);
     if (problem != null) this.recover(problem);
-    else if (this.control.wantsReset) this.restart();
+    else if (this.control.wantsReset) this.resetAsked();
+  }
+
+  /** What a console line asked for; a queue that cannot be reset alone takes the device with it. */
+  private resetAsked(): void {
+    const queue = this.control.queueToReset;
+    if (queue >= 0) {
+      const cpu = <u32>queue >> 1;
+      if ((cpu == 0 || crew.stop(cpu)) && this.resetQueue(cpu, queue)) {
+        this.control.resume();
+        return;
+      }
+    }
+    this.restart();
   }
 
   private change(): void {

@@ -43,6 +43,23 @@ test(`${RESETS} resets in one boot, with traffic between; nothing has leaked`, a
   await vm.stop();
 });
 
+test("reset <queue>: both queues by turns, two hundred times, under load (§2.6.1)", async (t) => {
+  const guest = await bootEcho(t, { device: { queue_reset: true } });
+  const { vm, peer } = guest;
+  await peer.udpEcho(GUEST_IP, payload);
+  const before = free(await vm.stats());
+  for (let i = 0; i < 200; i++) {
+    assert.is((await command(vm, `reset ${i % 2}`)).result, "ok");
+    await peer.udpEcho(GUEST_IP, payload);
+  }
+  await echoLoad(guest, { count: 2000, window: 32, frameBytes: () => 200 });
+  const stats = await vm.stats();
+  const { queue_resets, recoveries } = stats as unknown as Record<string, number>;
+  assert.equal([queue_resets, recoveries], [200, 0]);
+  assert.equal(free(stats), before);
+  await vm.stop();
+});
+
 /** Floods the guest with frames to echo while nobody reads what it sends. */
 async function clog(t: TestContext, ringReset: boolean) {
   const guest = await bootEcho(t, {
