@@ -32,7 +32,7 @@ test("vhost-user, sending", async (t) => {
   const nics = [{ backend: vhostUser({ mode: "rxonly" }) }];
   const vm = await t.vm({ append: `${SOURCE} count=${COUNT}`, nics });
   const { events } = await vm.finished({ timeoutMs: 40_000 });
-  check(lastStats(events), "tx", t.log);
+  check(lastStats(events), "tx", (text) => t.log(text));
 });
 
 test("vhost-user, receiving", async (t) => {
@@ -40,7 +40,7 @@ test("vhost-user, receiving", async (t) => {
   const vm = await t.vm({ append: `app=sink ${STATIC_ADDRESS}`, nics: [{ backend: net }] });
   await vm.waitFor("ready");
   await net.waitFor(({ txPackets }) => txPackets >= COUNT, 40_000);
-  check(await vm.stats(), "rx", t.log);
+  check(await vm.stats(), "rx", (text) => t.log(text));
   await vm.stop();
 });
 
@@ -52,11 +52,11 @@ test("tap, sending: as many doorbells as QEMU's trace has", async (t) => {
   const vm = await t.vm({ append: `${SOURCE} count=${TAP_COUNT}`, nics, extraArguments });
   const { events } = await vm.finished({ timeoutMs: 50_000 });
   const stats = lastStats(events);
-  check(stats, "tx", t.log);
+  check(stats, "tx", (text) => t.log(text));
   const notified = readFileSync(file, "utf8").match(/virtio_queue_notify/g)?.length ?? 0;
   const rung = sumQueues(stats, "tx", "kicks") + sumQueues(stats, "rx", "kicks");
   t.log(`${rung} doorbells by the guest, ${notified} by QEMU`);
-  assert.ok(notified > 0 && notified <= rung + 4, `${notified} seen, ${rung} rung`);
+  assert.ok(notified >= rung && notified <= rung + 8, `${notified} seen, ${rung} rung`);
 });
 
 test.run();
