@@ -40,6 +40,8 @@ export enum Order {
   Announce,
   /** Nothing was sent: reset the device and bring it up again. */
   Reset,
+  /** Nothing was sent: reset queue `value` alone. */
+  ResetQueue,
   /** Nothing was sent: `rss` is wanted once it is on. */
   Later,
   /** `hash` is what the device has now, or will have once rss is off. */
@@ -108,7 +110,7 @@ export function isKnown(): bool {
 export function begin(device: NetDevice): bool {
   const verb = words.name(0, VERBS);
   if (verb == 4) return beginHere(Order.Announce);
-  if (verb == 9) return beginHere(Order.Reset);
+  if (verb == 9) return words.count == 1 ? beginHere(Order.Reset) : beginQueueReset(device);
   const control = device.control;
   if (control == null) return needs(device, features.CTRL_VQ);
   if (verb == 0) return beginRx(device, control);
@@ -126,6 +128,15 @@ export function begin(device: NetDevice): bool {
 function beginHere(kind: Order): bool {
   order = kind;
   return noMore(1);
+}
+
+/** virtio 1.4 §2.6.1: one data queue that is in use. */
+function beginQueueReset(device: NetDevice): bool {
+  if (!needs(device, features.RING_RESET)) return false;
+  if (!words.isNumber(1, 0, 2 * crew.active - 1)) return wrong(1, "is not a queue in use");
+  order = Order.ResetQueue;
+  value = <u32>number;
+  return noMore(2);
 }
 
 // ---- what is wrong ------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ const USAGES: StaticArray<string> = [
   "coal vq <queue> [<usecs> <packets>]",
   "devstats",
   "reset",
+  "reset <queue>",
 ];
 
 /** For each of them the features, of which all must be there. */
@@ -46,6 +47,7 @@ const NEEDS: StaticArray<u64> = [
   (<u64>1) << features.VQ_NOTF_COAL,
   (<u64>1) << features.DEVICE_STATS,
   0,
+  (<u64>1) << features.RING_RESET,
 ];
 
 /** The commands that can be given now. */

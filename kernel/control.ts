@@ -138,7 +138,7 @@ export class Control {
     } else if (orders.order == orders.Order.HashLater) {
       this.device.settings.hash.copyParameters(orders.hash);
       this.finish("ok");
-    } else if (orders.order == orders.Order.Reset) {
+    } else if (orders.order == orders.Order.Reset || orders.order == orders.Order.ResetQueue) {
       this.stage = Stage.Resetting;
     } else if (orders.order == orders.Order.Pairs) {
       // virtio 1.4 §5.1.9.5.6.1: nothing is sent on a higher queue once the command is in the ring.
@@ -255,6 +255,11 @@ export class Control {
   /** Whether the line under way asks for a reset; `resume` when it is over. */
   get wantsReset(): bool {
     return this.stage == Stage.Resetting;
+  }
+
+  /** The queue that is to be reset alone; -1: all of the device. */
+  get queueToReset(): i32 {
+    return orders.order == orders.Order.ResetQueue ? <i32>orders.value : -1;
   }
 
   /** The device is about to be reset: what it was asked for has failed. The others still wait. */

@@ -126,6 +126,12 @@ export function takeShares(first: u32): u64 {
   return frames;
 }
 
+/** Keeps one CPU away from its rings, until `resume`. False if it does not answer. */
+export function stop(cpu: u32): bool {
+  order(cpu, mail.Command.Stop);
+  return finished(cpu);
+}
+
 /** Keeps all other CPUs away from their rings. False if one does not answer. */
 export function stopAll(): bool {
   for (let cpu: u32 = 1; cpu < lanes; cpu++) order(cpu, mail.Command.Stop);

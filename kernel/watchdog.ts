@@ -1,8 +1,8 @@
 /**
  * Watches a lane's transmit queue: a device that has packets and gives none of them back for
- * `watchdog=` seconds is notified once more; after as long again its queue is reset, and next time
- * the device. Each time that did not help it waits twice as long, so that a device which is stuck
- * for good costs little. Made by lane.ts; it costs a comparison a turn, and an idle lane nothing.
+ * `watchdog=` seconds is notified once more; after as long again it is reset (nic.ts). Each time
+ * that did not help it waits twice as long, so that a device which is stuck for good costs little.
+ * Made by lane.ts; it costs a comparison a turn, and an idle lane nothing.
  */
 import * as config from "./config";
 import * as events from "./events";

@@ -207,6 +207,24 @@ for (const without of ["ring_reset", "the register"] as const) {
   });
 }
 
+test("reset <queue>: each of eight queues, a hundred times, with traffic", (t) => {
+  const guest = atRest(t, 4);
+  const before = resources(statsOf(guest).queues);
+  for (let i = 0; i < 100; i++) {
+    const done = guest.machine.console.all("control").length;
+    guest.machine.console.type(`reset ${i % 8}`);
+    guest.until(() => guest.machine.console.all("control").length > done, "it is reset");
+    assert.is(guest.machine.console.all("control")[done]?.result, "ok");
+    traffic(guest, 1, 8);
+  }
+  guest.settle();
+  assert.equal(resources(statsOf(guest).queues), before);
+  assert.equal([guest.nic.pci.common.queueResets, guest.nic.pci.common.resets], [100, 1]);
+  guest.machine.console.type("reset 8");
+  guest.settle();
+  assert.equal(guest.errors(), ['reset: "8" is not a queue in use']);
+});
+
 test("a source goes on after its transmit queue was reset, and sends what it has to", (t) => {
   const commandLine = `app=source ${STATIC_IP} dst=02:00:00:00:00:01 count=5000`;
   const guest = startGuest(t, { commandLine, net: { features: FEATURES } });

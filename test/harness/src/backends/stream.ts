@@ -87,6 +87,16 @@ export class StreamBackend extends FramePort implements Backend {
     await withDeadline(drained(socket), SEND_TIMEOUT_MS, what);
   }
 
+  /** Reads no more frames: the socket fills, and then QEMU takes none from the guest. */
+  pause(): void {
+    this.socket?.pause();
+  }
+
+  /** Reads on. */
+  resume(): void {
+    this.socket?.resume();
+  }
+
   async stop(): Promise<void> {
     this.close();
     this.socket?.destroy();

@@ -156,6 +156,15 @@ export class VhostUserBackend implements Backend {
     );
   }
 
+  /** Stops testpmd where it is, as a host does that has no time for it; and lets it go on. */
+  freeze(): void {
+    this.running.signal("SIGSTOP");
+  }
+
+  thaw(): void {
+    this.running.signal("SIGCONT");
+  }
+
   async stop(): Promise<void> {
     await this.testpmd?.stop();
     this.restorePages();
