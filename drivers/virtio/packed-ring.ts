@@ -73,6 +73,9 @@ export class PackedRing extends Ring {
   private batchFlags: u32 = 0;
   /** Slots published since `needsNotification` looked. */
   private moved: u32 = 0;
+  /** The event structure that was last answered by a notification, and slots published since. */
+  private rungFor: u32 = 0;
+  private sinceRung: u32 = 0;
   private freeHead: u32 = 0;
   private freeTail: u32 = 0;
   /** What a buffer takes that the device may write. */
@@ -115,6 +118,8 @@ export class PackedRing extends Ring {
     this.usedMarks = MARKS;
     this.batchFlags = 0;
     this.moved = 0;
+    this.rungFor = 0;
+    this.sinceRung = 0;
     this.freeHead = 0;
     this.freeTail = 0;
     this.driverFlags = EVENT_ENABLE;
@@ -276,12 +281,30 @@ export class PackedRing extends Ring {
     this.moved = 0;
     const event = machine.sharedRead32(this.device);
     const flags = event >> 16;
+    this.sinceRung += moved;
     // virtio 1.4 §2.8.10: a place counts only with event_idx.
     if (flags != EVENT_DESC || !this.eventIdx) return flags != EVENT_DISABLE && moved != 0;
-    // The place is of this lap, or of the one before.
-    const lap = ((event & WRAP) != 0) == (this.nextMarks == AVAIL) ? 0 : this.size;
-    const place = (event & (WRAP - 1)) - lap;
-    return ((this.next - place - 1) & 0xffff) < moved;
+    // How many slots ago the place was passed, as far as that can be told: laps are odd or even.
+    const size = this.size;
+    const lap = ((event & WRAP) != 0) == (this.nextMarks == AVAIL) ? 0 : size;
+    let ago = <i32>(this.next + lap - (event & (WRAP - 1)));
+    if (ago < 0) ago += 2 * size;
+    if (moved == 0 || ago <= 0) return false;
+    if (<u32>ago > moved && !this.isLeftBehind(event, ago)) return false;
+    this.rungFor = event;
+    this.sinceRung = 0;
+    return true;
+  }
+
+  /**
+   * Whether a place that was passed before has to be answered all the same. QEMU names the place
+   * at which it stands, goes on from there, and stops further on without naming another: it then
+   * waits for a notification that §2.8.10 does not ask for. One for each place is enough; a place
+   * that comes back after two laps is a new one.
+   */
+  private isLeftBehind(event: u32, ago: u32): bool {
+    if (ago > this.size + (this.size >> 1)) return false;
+    return event != this.rungFor || this.sinceRung >= this.size;
   }
 
   nextOffer(): u32 {

@@ -189,6 +189,21 @@ test("a device event at a slot beyond the ring does no harm", (t) => {
   assert.equal(guest.echo(payload), payload);
 });
 
+for (const behind of [2, 3, 100, 255, 256, 300]) {
+  test(`a device event ${behind} slots behind, as QEMU leaves it: the device is notified`, (t) => {
+    const guest = packedGuest(t);
+    for (let i = 0; i < 300; i++) guest.echo(payload);
+    guest.settle();
+    const live = guest.nic.live("tx");
+    const next = live.ring.nextOffer;
+    const place = ((next & 0x7fff) + (next >> 15 === 1 ? 256 : 0) + 1024 - behind) % 512;
+    live.packed.setDeviceEvent((place % 256) | (place >= 256 ? 0x8000 : 0), EVENT.desc);
+    const before = live.queue.kicks;
+    assert.equal(guest.echo(payload), payload);
+    assert.is(live.queue.kicks, before + 1);
+  });
+}
+
 test("between the offering flags and the device's event structure stands a full barrier", (t) => {
   const guest = packedGuest(t);
   guest.machine.log.clear();
