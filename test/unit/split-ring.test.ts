@@ -2,7 +2,7 @@
 // index wraps of 16 bits, ring sizes, bursts beyond the ring, what is free afterwards.
 
 import { assert, suite } from "qemu-test-harness";
-import { startGuest } from "../model/guest";
+import { STATIC_IP, startGuest } from "../model/guest";
 import { USUAL_FEATURES } from "../model/net/net-device";
 import { endurance, exchange, PACKETS } from "./ring-load";
 
@@ -38,7 +38,9 @@ test("a burst of ten rings' worth arrives whole when the device publishes one by
 });
 
 test("while the transmit side stands still nothing is lost, and afterwards all goes on", (t) => {
-  const guest = startGuest(t, { net: { rxSize: 16, txSize: 16 } });
+  // Longer than the watchdog would stand by.
+  const commandLine = `${STATIC_IP} watchdog=0`;
+  const guest = startGuest(t, { commandLine, net: { rxSize: 16, txSize: 16 } });
   guest.settle();
   const before = guest.peer.frames.length;
   guest.nic.paused.tx = true;
