@@ -9,6 +9,7 @@ export { StreamBackend, stream } from "./backends/stream";
 export { TAP_NAME, TapBackend, type TapOptions, tap } from "./backends/tap";
 export type { PortStats } from "./backends/testpmd";
 export { freeUdpPort, UserBackend, type UserOptions, user } from "./backends/user";
+export { VhostNetBackend, type VhostWorker, vhostNet } from "./backends/vhost-net";
 export { VhostUserBackend, type VhostUserOptions, vhostUser } from "./backends/vhost-user";
 export * from "./codec/index";
 export { delay, Inbox, withDeadline } from "./deadline";
@@ -24,6 +25,7 @@ export { Qmp, type QmpEvent } from "./qmp";
 export { Random } from "./random";
 export { exitOnSignals } from "./run-scope";
 export { TestContext } from "./runner/context";
+export type { Requirement } from "./runner/requirements";
 export { type Handler, type Suite, type SuiteOptions, suite } from "./runner/suite";
 export { type Failed, type Finished, Vm } from "./vm";
 export {

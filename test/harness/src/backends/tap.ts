@@ -22,12 +22,12 @@ export interface TapOptions {
 }
 
 export class TapBackend implements Backend {
-  readonly name = "tap";
+  readonly name: string = "tap";
   private namespace = "";
   private readonly log: string[] = [];
   private forget: () => void = () => undefined;
 
-  constructor(private readonly options: TapOptions) {}
+  constructor(protected readonly options: TapOptions) {}
 
   async available(): Promise<string | undefined> {
     if (process.getuid?.() !== 0) return "needs root, to make a network namespace";
