@@ -17,9 +17,18 @@ export { DhcpServer, type DhcpServerOptions } from "./dhcp-server";
 export * from "./errors";
 export type { WaitOptions } from "./event-log";
 export * from "./events";
+export type { LabImage } from "./lab/image";
+export { inLab, prepareLab, runInLab } from "./lab/lab";
+export { lineSplitter } from "./lines";
 export { type CapturedFrame, Recording, readPcap, writePcap } from "./pcap";
 export { Peer, type PeerOptions, type ReceivedEcho, type ReceivedUdp } from "./peer";
-export { type CommandResult, mustRun, runCommand } from "./processes";
+export {
+  type CommandResult,
+  ManagedProcess,
+  mustRun,
+  runCommand,
+  startProcess,
+} from "./processes";
 export { findQemu, type Qemu } from "./qemu";
 export { Qmp, type QmpEvent } from "./qmp";
 export { Random } from "./random";

@@ -4,7 +4,7 @@
 //
 //   build/lab/packages/   the packages' files
 //   build/lab/vmlinuz     the kernel
-//   build/lab/initramfs   busybox, the modules, test/harness/lab/init.sh
+//   build/lab/initramfs   busybox, the modules, test/harness/lab/{init,linux-guest}.sh
 //   build/lab/kernel      the release of both; written last
 
 import { createHash } from "node:crypto";
@@ -22,13 +22,21 @@ import { basename, join } from "node:path";
 import { EnvironmentError, HarnessError } from "../errors";
 import { findProgram, runCommand } from "../processes";
 import { MODE_DIRECTORY, MODE_FILE, MODE_PROGRAM, writeCpio } from "./cpio";
-import { loadOrder, plainName, WANTED_MODULES } from "./modules";
+import { GUEST_MODULES, loadOrder, plainName, WANTED_MODULES } from "./modules";
 
 export interface LabImage {
   /** As `uname -r` prints it in the lab. */
   readonly release: string;
   readonly kernel: string;
   readonly initramfs: string;
+}
+
+/** What goes into the first file system beside the modules. */
+export interface LabScripts {
+  /** The lab's first process. */
+  readonly init: string;
+  /** The first process of a Linux guest, to compare with. */
+  readonly guest: string;
 }
 
 const KERNEL_PACKAGE = "linux-image-amd64";
@@ -39,7 +47,7 @@ const UNPACK_TIMEOUT_MS = 60_000;
 const LEFT_OUT = ["gpu", "media", "staging", "infiniband", "scsi", "iio", "usb", "isdn"];
 
 /** Gets everything ready in `directory` (build/lab). Throws EnvironmentError when it cannot. */
-export async function labImage(directory: string, initScript: string): Promise<LabImage> {
+export async function labImage(directory: string, scripts: LabScripts): Promise<LabImage> {
   const marker = join(directory, "kernel");
   const image = (release: string) => ({
     release,
@@ -47,19 +55,20 @@ export async function labImage(directory: string, initScript: string): Promise<L
     initramfs: join(directory, "initramfs"),
   });
   const recipe = createHash("sha256")
-    .update(readFileSync(initScript))
+    .update(readFileSync(scripts.init))
+    .update(readFileSync(scripts.guest))
     .update(WANTED_MODULES.join())
     .digest("hex");
   const [release, madeBy] = existsSync(marker)
     ? readFileSync(marker, "utf8").trim().split(" ")
     : [];
   if (release !== undefined && madeBy === recipe) return image(release);
-  const made = await build(directory, initScript);
+  const made = await build(directory, scripts);
   writeFileSync(marker, `${made} ${recipe}\n`);
   return image(made);
 }
 
-async function build(directory: string, initScript: string): Promise<string> {
+async function build(directory: string, scripts: LabScripts): Promise<string> {
   for (const program of ["apt-get", "dpkg-deb", "tar"]) {
     if (findProgram(program) === undefined) {
       throw new EnvironmentError(`lab: needs ${program}, to get Debian's kernel`);
@@ -76,7 +85,7 @@ async function build(directory: string, initScript: string): Promise<string> {
   const modules = join(files, "lib/modules");
   const release = readdirSync(modules)[0];
   if (release === undefined) throw new HarnessError(`lab: no modules below ${modules}`);
-  writeInitramfs(directory, files, join(modules, release), initScript);
+  writeInitramfs(directory, files, join(modules, release), scripts);
   copyFileSync(join(files, `boot/vmlinuz-${release}`), join(directory, "vmlinuz"));
   rmSync(files, { recursive: true });
   return release;
@@ -115,35 +124,39 @@ async function unpack(file: string, into: string): Promise<void> {
   await run(command, UNPACK_TIMEOUT_MS, `${file} cannot be unpacked`);
 }
 
+function namesOf(order: ReadonlyMap<string, Buffer>): Buffer {
+  return Buffer.from([...order.keys()].map((name) => `${name}\n`).join(""));
+}
+
 function writeInitramfs(
   directory: string,
   files: string,
   modules: string,
-  initScript: string,
+  scripts: LabScripts,
 ): void {
   const paths = new Map<string, string>();
   for (const entry of readdirSync(modules, { recursive: true, encoding: "utf8" })) {
     if (entry.endsWith(".ko")) paths.set(plainName(basename(entry, ".ko")), join(modules, entry));
   }
-  const order = loadOrder(WANTED_MODULES, (name) => {
+  const read = (name: string) => {
     const path = paths.get(name);
     return path === undefined ? undefined : readFileSync(path);
-  });
+  };
+  const order = loadOrder(WANTED_MODULES, read);
+  const forGuest = loadOrder(GUEST_MODULES, read);
   const archive = writeCpio([
     { path: "bin", mode: MODE_DIRECTORY },
     { path: "bin/busybox", mode: MODE_PROGRAM, content: readFileSync(join(files, "bin/busybox")) },
-    { path: "init", mode: MODE_PROGRAM, content: readFileSync(initScript) },
+    { path: "init", mode: MODE_PROGRAM, content: readFileSync(scripts.init) },
+    { path: "linux-guest", mode: MODE_PROGRAM, content: readFileSync(scripts.guest) },
     { path: "modules", mode: MODE_DIRECTORY },
     ...[...order].map(([name, content]) => ({
       path: `modules/${name}.ko`,
       mode: MODE_FILE,
       content,
     })),
-    {
-      path: "modules/order",
-      mode: MODE_FILE,
-      content: Buffer.from([...order.keys()].map((name) => `${name}\n`).join("")),
-    },
+    { path: "modules/order", mode: MODE_FILE, content: namesOf(order) },
+    { path: "modules/guest-order", mode: MODE_FILE, content: namesOf(forGuest) },
   ]);
   writeFileSync(join(directory, "initramfs"), archive);
 }

@@ -63,8 +63,9 @@ function quoted(word: string): string {
 
 /** Gets the lab's kernel and first file system ready; says in an EnvironmentError why it cannot. */
 export function prepareLab(): Promise<LabImage> {
-  const init = join(packageDirectory(), "lab/init.sh");
-  return labImage(join(resolve(BUILD), "lab"), init);
+  const script = (name: string) => join(packageDirectory(), "lab", name);
+  const scripts = { init: script("init.sh"), guest: script("linux-guest.sh") };
+  return labImage(join(resolve(BUILD), "lab"), scripts);
 }
 
 /** Boots the lab, runs `argv` in it in this directory, and turns it off. */

@@ -11,6 +11,9 @@ export const WANTED_MODULES: readonly string[] = [
   ...["virtio_net", "pktgen"],
 ];
 
+/** What a Linux guest on the same kernel needs, to be compared with; a part of the above. */
+export const GUEST_MODULES: readonly string[] = ["virtio_pci", "virtio_net", "pktgen"];
+
 /** Reads a module by its name, with `_` or `-`; undefined when the kernel has no such module. */
 export type ModuleReader = (name: string) => Buffer | undefined;
 

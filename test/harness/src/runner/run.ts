@@ -34,7 +34,7 @@ export interface RunOptions {
 const DEFAULT_NO_OUTPUT_MS = 120_000;
 const DEFAULT_ARTIFACTS = "build/test-artifacts";
 const UNIT_JOBS = 2;
-const INTEGRATION = /(^|\/)integration\//;
+const INTEGRATION = /(^|\/)(integration|bench)\//;
 
 /**
  * Runs everything and prints it; the result is the exit status: 0, or 1 for a failure or for no
