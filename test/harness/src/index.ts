@@ -5,6 +5,16 @@ export { type Choice, chooseAccelerator } from "./accelerator";
 export type { Artifact, Backend, DeviceOptions } from "./backends/backend";
 export { DgramBackend, dgram } from "./backends/dgram";
 export { FramePort } from "./backends/frame-port";
+export { OvsPort, type OvsPortOptions } from "./backends/ovs-port";
+export {
+  type Datapath,
+  OUTSIDE,
+  type OvsCounters,
+  type OvsOptions,
+  OvsSwitch,
+  ovs,
+  TRUNK,
+} from "./backends/ovs-switch";
 export { StreamBackend, stream } from "./backends/stream";
 export { TAP_NAME, TapBackend, type TapOptions, tap } from "./backends/tap";
 export type { PortStats } from "./backends/testpmd";

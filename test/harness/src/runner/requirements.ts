@@ -2,13 +2,14 @@
 // suite before each test; what the lab has is said here too.
 
 import { existsSync } from "node:fs";
+import { DPDK_DAEMON } from "../backends/ovs-switch";
 import { findProgram } from "../processes";
 
 /**
  * `vhost-net`: taps with the kernel's vhost. `ovs-kernel`: Open vSwitch with the kernel's datapath.
- * `pktgen`: the kernel's packet generator.
+ * `ovs-dpdk`: Open vSwitch with DPDK's, which wants no module but processor time. `pktgen`: the kernel's packet generator.
  */
-export type Requirement = "vhost-net" | "ovs-kernel" | "pktgen";
+export type Requirement = "vhost-net" | "ovs-dpdk" | "ovs-kernel" | "pktgen";
 
 export interface Missing {
   /** A sentence for people. */
@@ -27,11 +28,16 @@ const program = (name: string, apt: string): Missing | undefined =>
     ? { reason: `needs ${name} (apt install ${apt})`, labHasIt: false }
     : undefined;
 
+const root = (): Missing | undefined =>
+  process.getuid?.() === 0 ? undefined : { reason: "needs root", labHasIt: false };
+
 const CHECKS: Record<Requirement, () => Missing | undefined> = {
   "vhost-net": () => program("ip", "iproute2") ?? inKernel("/dev/vhost-net", "vhost_net"),
   "ovs-kernel": () =>
     program("ovs-vswitchd", "openvswitch-switch") ??
     inKernel("/sys/module/openvswitch", "openvswitch"),
+  "ovs-dpdk": () =>
+    program("ip", "iproute2") ?? program(DPDK_DAEMON, "openvswitch-switch-dpdk") ?? root(),
   pktgen: () => inKernel("/proc/net/pktgen", "pktgen"),
 };
 
