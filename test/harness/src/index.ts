@@ -29,6 +29,14 @@ export type { WaitOptions } from "./event-log";
 export * from "./events";
 export type { LabImage } from "./lab/image";
 export { inLab, prepareLab, runInLab } from "./lab/lab";
+export {
+  type DomainInterface,
+  type DomainInterfaceOptions,
+  type DomainOptions,
+  domainXml,
+  interfaceXml,
+} from "./libvirt/domain-xml";
+export { LibvirtDomain, LibvirtHost, type LibvirtOptions, libvirt } from "./libvirt/host";
 export { lineSplitter } from "./lines";
 export { type CapturedFrame, Recording, readPcap, writePcap } from "./pcap";
 export { Peer, type PeerOptions, type ReceivedEcho, type ReceivedUdp } from "./peer";

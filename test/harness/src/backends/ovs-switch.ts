@@ -140,7 +140,7 @@ export class OvsSwitch {
   }
 
   /** Sockets that Open vSwitch makes by itself are in the run's directory too. */
-  private get environment(): Record<string, string> {
+  get environment(): Record<string, string> {
     const { directory } = this;
     return { OVS_RUNDIR: directory, OVS_LOGDIR: directory, OVS_DBDIR: directory };
   }

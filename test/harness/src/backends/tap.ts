@@ -56,6 +56,11 @@ export class TapBackend implements Backend {
     await this.must("ip", "link", "set", TAP_NAME, "up");
   }
 
+  /** Exists from `start` to `stop`. */
+  get networkNamespace(): string {
+    return this.namespace;
+  }
+
   get wrapper(): readonly string[] {
     return ["ip", "netns", "exec", this.namespace];
   }

@@ -44,7 +44,8 @@ const SOCKET_TIMEOUT_MS = 30_000;
 export class VhostUserBackend implements Backend {
   readonly name = "vhost-user";
   readonly sharedMemory = true;
-  private socketPath = "";
+  /** Where testpmd listens, once started. */
+  socketPath = "";
   private testpmd: Testpmd | undefined;
   private restorePages: () => void = () => undefined;
 

@@ -7,9 +7,10 @@ import { findProgram } from "../processes";
 
 /**
  * `vhost-net`: taps with the kernel's vhost. `ovs-kernel`: Open vSwitch with the kernel's datapath.
- * `ovs-dpdk`: Open vSwitch with DPDK's, which wants no module but processor time. `pktgen`: the kernel's packet generator.
+ * `ovs-dpdk`: Open vSwitch with DPDK's, which wants no module but processor time. `libvirt`: libvirtd and
+ * virsh, to be run as root. `pktgen`: the kernel's packet generator.
  */
-export type Requirement = "vhost-net" | "ovs-dpdk" | "ovs-kernel" | "pktgen";
+export type Requirement = "vhost-net" | "ovs-dpdk" | "ovs-kernel" | "libvirt" | "pktgen";
 
 export interface Missing {
   /** A sentence for people. */
@@ -38,6 +39,8 @@ const CHECKS: Record<Requirement, () => Missing | undefined> = {
     inKernel("/sys/module/openvswitch", "openvswitch"),
   "ovs-dpdk": () =>
     program("ip", "iproute2") ?? program(DPDK_DAEMON, "openvswitch-switch-dpdk") ?? root(),
+  libvirt: () =>
+    program("libvirtd", "libvirt-daemon-system") ?? program("virsh", "libvirt-clients") ?? root(),
   pktgen: () => inKernel("/proc/net/pktgen", "pktgen"),
 };
 
