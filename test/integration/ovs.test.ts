@@ -217,11 +217,16 @@ for (const { datapath, requires } of DATAPATHS) {
         await bootGuest(t, bridge, { number: 3, queues: 4 }),
       ];
       for (const guest of guests) {
-        await bridge.exec(["ping", "-c", "1", "-W", "5", guest.ip]);
+        const first = await bridge.exec(["ping", "-c", "1", "-W", "5", guest.ip]);
+        assert.is(first.status, 0, first.stdout);
         const words = ["test/fixtures/peer/udp-flows.mjs", guest.ip, String(FLOWS)];
         const argv = [process.execPath, ...words, String(DATAGRAMS)];
         const { stdout, stderr } = await bridge.exec(argv, { timeoutMs: 40_000 });
         const count = FLOWS * DATAGRAMS;
+        t.keep(
+          `${guest.ip}.json`,
+          JSON.stringify([await guest.vm.stats(), await guest.net.counters()]),
+        );
         assert.is(stdout.trim(), JSON.stringify({ sent: count, right: count }), stderr);
         await checkPort(guest);
         const stats = await guest.vm.stats();

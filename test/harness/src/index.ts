@@ -4,6 +4,7 @@ export * as assert from "uvu/assert";
 export { type Choice, chooseAccelerator } from "./accelerator";
 export type { Artifact, Backend, DeviceOptions } from "./backends/backend";
 export { DgramBackend, dgram } from "./backends/dgram";
+export { FaultyStreamBackend, faultyStream } from "./backends/faulty-stream";
 export { FramePort } from "./backends/frame-port";
 export { OvsPort, type OvsPortOptions } from "./backends/ovs-port";
 export {
@@ -27,6 +28,13 @@ export { DhcpServer, type DhcpServerOptions } from "./dhcp-server";
 export * from "./errors";
 export type { WaitOptions } from "./event-log";
 export * from "./events";
+export {
+  type FaultCounts,
+  FaultLine,
+  type FaultRates,
+  type LineFrame,
+  REORDER_FRAMES,
+} from "./fault-line";
 export type { LabImage } from "./lab/image";
 export { inLab, prepareLab, runInLab } from "./lab/lab";
 export {
