@@ -37,7 +37,7 @@ const DATAPATHS: readonly { datapath: Datapath; requires: readonly Requirement[]
   { datapath: "kernel", requires: ["ovs-kernel", "vhost-net"] },
 ];
 
-const test = suite("Open vSwitch", { timeoutMs: 90_000 });
+const test = suite("Open vSwitch", { timeoutMs: 180_000 });
 
 async function startSwitch(t: TestContext, options: OvsOptions): Promise<OvsSwitch> {
   const bridge = ovs(options);
