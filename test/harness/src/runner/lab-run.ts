@@ -4,8 +4,8 @@
 // The runner in the lab is this one. It is told the tests by name in a file (`--only`), finds the
 // files already bundled, and leaves its results in a file below the build directory.
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
 import { build } from "esbuild";
 import { EnvironmentError, messageOf } from "../errors";
 import { packageDirectory, prepareLab, runInLab } from "../lab/lab";
@@ -74,7 +74,22 @@ export async function runDeferred(
     };
     merged.push({ file: failed.file, durationMs: 0, tests: [failed], output: "" });
   }
+  for (const file of Object.keys(only)) progress.file(labPart(merged, file, only[file] ?? []));
   return merged;
+}
+
+/** The tests of `file` that were for the lab, to be shown as a file of their own. */
+function labPart(
+  results: readonly FileResult[],
+  file: string,
+  keys: readonly string[],
+): FileResult {
+  const tests = results
+    .filter((result) => result.file === file)
+    .flatMap((result) => result.tests)
+    .filter(({ suite, test }) => keys.includes(testKey(suite, test)));
+  const durationMs = tests.reduce((sum, test) => sum + test.durationMs, 0);
+  return { file: `${file} (lab)`, durationMs, tests, output: "" };
 }
 
 interface Answer {
@@ -121,7 +136,7 @@ async function runThere(
   writeFileSync(path("only.json"), JSON.stringify(only));
   await bundleRunner(path("run.mjs"));
   const options = ["--only", path("only.json"), "--json", path("results.json")];
-  const files = ["--junit", path("results.xml"), "--artifacts", join(artifacts, "lab")];
+  const files = ["--junit", path("results.xml"), "--artifacts", path("artifacts")];
   const argv = ["node", path("run.mjs"), "run", ...options, ...files];
   if (image !== undefined) argv.push("--image", image);
   let release = "";
@@ -140,10 +155,19 @@ async function runThere(
     progress.print(`lab${trouble}`);
   }
   splitter.end();
-  const tests = existsSync(path("results.json")) ? readResults(path("results.json")) : [];
+  const kept = join(artifacts, "lab");
+  if (existsSync(path("artifacts"))) cpSync(path("artifacts"), kept, { recursive: true });
+  const read = existsSync(path("results.json")) ? readResults(path("results.json")) : [];
+  const tests = read.map((test) => movedArtifacts(test, path("artifacts"), kept));
   remove();
   forget();
   return { release, trouble, ...sorted(tests, only) };
+}
+
+/** The lab can write below the build directory only; what it kept is copied to where it is wanted. */
+function movedArtifacts(test: TestResult, from: string, to: string): TestResult {
+  if (test.artifacts === undefined) return test;
+  return { ...test, artifacts: test.artifacts.map((path) => join(to, relative(from, path))) };
 }
 
 function sorted(tests: readonly TestResult[], only: Only) {
