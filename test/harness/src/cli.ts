@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { chooseAccelerator } from "./accelerator";
 import { EnvironmentError, messageOf } from "./errors";
-import { runInLab } from "./lab/lab";
+import { describeLab, runInLab } from "./lab/lab";
 import { findQemu } from "./qemu";
 import { exitOnSignals } from "./run-scope";
 import { type RunOptions, run } from "./runner/run";
@@ -151,9 +151,9 @@ async function probe(args: readonly string[]): Promise<number> {
 
 async function lab(argv: readonly string[]): Promise<number> {
   const command = argv.length > 0 ? argv : ["sh", "-c", `echo '${LAB_GREETING}'; exec bash -i`];
-  const { status, release, bootMs } = await runInLab(command);
-  console.error(`lab: Linux ${release}, up in ${(bootMs / 1000).toFixed(1)} s`);
-  return status;
+  const result = await runInLab(command);
+  console.error(describeLab(result));
+  return result.status;
 }
 
 /** For the executable: runs the command and exits with its status. */

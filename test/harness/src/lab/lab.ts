@@ -19,12 +19,13 @@ import { type ManagedProcess, startProcess } from "../processes";
 import { findQemu } from "../qemu";
 import { atExit, uniqueName } from "../run-scope";
 import { type LabImage, labImage } from "./image";
+import { WANTED_MODULES } from "./modules";
 
 /** Set in the lab, to its kernel's release. */
 export const LAB_VARIABLE = "QEMU_TEST_HARNESS_LAB";
 
 const BUILD = "build";
-const BOOT_TIMEOUT_MS = 90_000;
+const BOOT_TIMEOUT_MS = 180_000;
 const POLL_MS = 50;
 const MEMORY_MIB = 3072;
 const LONGEST_COMMAND = 100_000;
@@ -44,6 +45,12 @@ export interface LabResult {
   readonly release: string;
   /** From the start of QEMU until the command began. */
   readonly bootMs: number;
+}
+
+/** What ran, in one line: for whoever reads a log later. */
+export function describeLab({ release, bootMs }: LabResult): string {
+  const seconds = (bootMs / 1000).toFixed(1);
+  return `lab: Linux ${release}, up in ${seconds} s, with ${WANTED_MODULES.join(" ")}`;
 }
 
 /** True inside the lab. */

@@ -8,7 +8,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { join, relative, resolve } from "node:path";
 import { build } from "esbuild";
 import { EnvironmentError, messageOf } from "../errors";
-import { packageDirectory, prepareLab, runInLab } from "../lab/lab";
+import { describeLab, packageDirectory, prepareLab, runInLab } from "../lab/lab";
 import { lineSplitter } from "../lines";
 import { atExit, uniqueName } from "../run-scope";
 import { testKey } from "./protocol";
@@ -148,7 +148,7 @@ async function runThere(
       timeoutMs: LAB_RUN_TIMEOUT_MS,
     });
     release = result.release;
-    progress.print(`lab: Linux ${release}, up in ${(result.bootMs / 1000).toFixed(1)} s`);
+    progress.print(describeLab(result));
     trouble = `; its runner ended with status ${result.status}`;
   } catch (error) {
     trouble = `: ${messageOf(error)}`;
