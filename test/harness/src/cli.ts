@@ -46,7 +46,7 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
   Boots a Debian kernel under QEMU whose root is this machine's file system: read-only, with what is
   written kept in memory, except below build/. It has /dev/kvm, /dev/vhost-net and the kernel's Open
   vSwitch. Without a command it gives a shell; 'exit' ends it. The status is the command's.
-  The kernel is Debian's package, downloaded once to build/lab (no root needed).`,
+  The kernel is Debian's package, downloaded once to build/lab and not installed.`,
 } as const;
 
 const LAB_GREETING = "the lab: root, KVM, vhost-net and Open vSwitch; exit ends it";
