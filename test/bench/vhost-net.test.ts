@@ -1,7 +1,7 @@
-// Frames per second through the kernel's vhost-net, beside those of a Linux guest on the same kernel,
-// the same tap and in the same minutes: what the machine can do at the moment matters to both alike.
-// Both are measured by the tap's counters. `make rates` runs this, in the lab where there is no
-// /dev/vhost-net.
+// Frames per second through the kernel's vhost-net, beside those of a Linux guest on the same
+// kernel, the same tap and in the same minutes: what the machine can do at the moment matters to
+// both alike. Both are measured by the tap's counters. `make rates` runs this, in the lab where
+// there is no /dev/vhost-net.
 
 import {
   assert,

@@ -1,6 +1,7 @@
-// What goes wrong around a guest in operation: a bad network, a machine that is stopped, a link that
-// flaps, a backend that does not read, that dies and comes back, or that is taken away, and a move to
-// another QEMU. The guest must lose only what was lost on the way, send nothing wrong, and go on.
+// What goes wrong around a guest in operation: a bad network, a machine that is stopped, a link
+// that flaps, a backend that does not read, that dies and comes back, or that is taken away, and a
+// move to another QEMU. The guest must lose only what was lost on the way, send nothing wrong, and
+// go on.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,6 @@
-// Domains of a real libvirtd, commanded by virsh: what the XML asks for is what the guest finds, and
-// traffic flows. The exit status is not visible through libvirt, so the console's last event counts.
+// Domains of a real libvirtd, commanded by virsh: what the XML asks for is what the guest finds,
+// and traffic flows. The exit status is not visible through libvirt, so the console's last event
+// counts.
 
 import { resolve } from "node:path";
 import {

@@ -1,6 +1,6 @@
 // Open vSwitch between guests and to the outside world, with both of its datapaths: DPDK's in
-// userspace (vhost-user), and the kernel's (vhost-net; in the lab where this machine has none). What
-// the switch says it has counted on a port is to the frame what the port's guest has counted.
+// userspace (vhost-user), and the kernel's (vhost-net; in the lab where this machine has none).
+// What the switch says it has counted on a port is to the frame what the port's guest has counted.
 
 import {
   assert,

@@ -10,7 +10,7 @@ done
 mount --bind "$2" /var/cache/libvirt
 mount -t tmpfs tmpfs /etc/libvirt
 cp "$1/qemu.conf" "$1/libvirtd.conf" /etc/libvirt/
-# Not by exec: the first process of a namespace inherits the orphans, and libvirtd, which waits until
-# a QEMU that it has probed is gone, would never see them go.
+# Not by exec: the first process of a namespace inherits the orphans, and libvirtd, which waits
+# until a QEMU that it has probed is gone, would never see them go.
 libvirtd --config "$1/libvirtd.conf" --pid-file "$1/pid"
 exit $?

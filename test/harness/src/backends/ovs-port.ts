@@ -1,5 +1,6 @@
-// A port of an Open vSwitch bridge, as the backend of one network card: a vhost-user socket that QEMU
-// serves (userspace datapath), or a tap with vhost-net (kernel datapath). Made by OvsSwitch.port().
+// A port of an Open vSwitch bridge, as the backend of one network card: a vhost-user socket that
+// QEMU serves (userspace datapath), or a tap with vhost-net (kernel datapath). Made by
+// OvsSwitch.port().
 
 import { join } from "node:path";
 import { mustRun } from "../processes";

@@ -1,5 +1,5 @@
-// Runs in the lab the tests that this machine could not run, all in one boot, and puts their results
-// where the deferred ones were: each test is counted once. Called by run.ts.
+// Runs in the lab the tests that this machine could not run, all in one boot, and puts their
+// results where the deferred ones were: each test is counted once. Called by run.ts.
 //
 // The runner in the lab is this one. It is told the tests by name in a file (`--only`), finds the
 // files already bundled, and leaves its results in a file below the build directory.
@@ -164,7 +164,7 @@ async function runThere(
   return { release, trouble, ...sorted(tests, only) };
 }
 
-/** The lab can write below the build directory only; what it kept is copied to where it is wanted. */
+/** The lab writes below the build directory only; what it kept is copied to where it is wanted. */
 function movedArtifacts(test: TestResult, from: string, to: string): TestResult {
   if (test.artifacts === undefined) return test;
   return { ...test, artifacts: test.artifacts.map((path) => join(to, relative(from, path))) };

@@ -7,8 +7,8 @@ import { findProgram } from "../processes";
 
 /**
  * `vhost-net`: taps with the kernel's vhost. `ovs-kernel`: Open vSwitch with the kernel's datapath.
- * `ovs-dpdk`: Open vSwitch with DPDK's, which wants no module but processor time. `libvirt`: libvirtd and
- * virsh, to be run as root. `pktgen`: the kernel's packet generator.
+ * `ovs-dpdk`: Open vSwitch with DPDK's, which wants no module but processor time. `libvirt`:
+ * libvirtd and virsh, to be run as root. `pktgen`: the kernel's packet generator.
  */
 export type Requirement = "vhost-net" | "ovs-dpdk" | "ovs-kernel" | "libvirt" | "pktgen";
 
