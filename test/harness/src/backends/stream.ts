@@ -87,12 +87,12 @@ export class StreamBackend extends FramePort implements Backend {
     await withDeadline(drained(socket), SEND_TIMEOUT_MS, what);
   }
 
-  /** Reads no more frames: the socket fills, and then QEMU takes none from the guest. */
-  pause(): void {
-    this.socket?.pause();
+  /** Stops reading, so that QEMU and then the guest's ring fill up; `resume` reads on. */
+  async pause(): Promise<void> {
+    const what = () => "QEMU does not connect to the stream socket";
+    (this.socket ?? (await withDeadline(this.connection, SEND_TIMEOUT_MS, what))).pause();
   }
 
-  /** Reads on. */
   resume(): void {
     this.socket?.resume();
   }

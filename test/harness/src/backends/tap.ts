@@ -24,12 +24,12 @@ export interface TapOptions {
 }
 
 export class TapBackend implements Backend {
-  readonly name = "tap";
+  readonly name: string = "tap";
   private namespace = "";
   private readonly log: string[] = [];
   private forget: () => void = () => undefined;
 
-  constructor(private readonly options: TapOptions) {}
+  constructor(protected readonly options: TapOptions) {}
 
   async available(): Promise<string | undefined> {
     if (process.getuid?.() !== 0) return "needs root, to make a network namespace";
@@ -64,6 +64,11 @@ export class TapBackend implements Backend {
   /** Usable at once: nobody else is on this link, so nobody is asked whether it is theirs. */
   private async addAddress6(address: string): Promise<void> {
     await this.must("ip", "-6", "address", "add", address, "dev", TAP_NAME, "nodad");
+  }
+
+  /** Exists from `start` to `stop`. */
+  get networkNamespace(): string {
+    return this.namespace;
   }
 
   get wrapper(): readonly string[] {
