@@ -71,7 +71,7 @@ async function clog(t: TestContext, ringReset: boolean) {
   assert.is(accepted.includes("ring_reset"), ringReset);
   await peer.udpEcho(GUEST_IP, payload);
   const route = await peer.route(GUEST_IP);
-  net.pause();
+  await net.pause();
   return { guest, route };
 }
 
