@@ -13,6 +13,7 @@ const COLD = [
   "kernel/apps/source-frame",
   "drivers/pci",
   "drivers/virtio/(transport|capabilities|features)",
+  "drivers/virtio/\\w+-ring/\\w+#(constructor|reset|offerCommand|isLeftBehind)",
   "drivers/net/(commands|control-queue|device|net-config|rss|settings)",
   "drivers/net/packet/PacketPool#(constructor|reset)",
   "~lib",
