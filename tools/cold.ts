@@ -19,6 +19,8 @@ const COLD = [
   "drivers/pci",
   "drivers/virtio/(transport|capabilities|features)",
   "drivers/net/(commands|control-queue|device|net-config|rss|settings|hash-report/HashParameters|queue-reset)",
+  "drivers/virtio/\\w+-ring/\\w+#(constructor|reset|offerCommand|isLeftBehind)",
+  "drivers/net/(commands|control-queue|device|net-config|rss|settings)",
   "drivers/net/packet/PacketPool#(constructor|reset)",
   "drivers/net/queue-pair/QueuePair#(constructor|renew|start)",
   "drivers/net/[^ (]*letGo",

@@ -369,10 +369,12 @@ export class PackedRing extends Ring {
     const size = this.size;
     const slots = this.slots;
     const filled = burst.count;
+    const outstanding = this.outstanding;
     let used = this.used;
     let marks = this.usedMarks;
     let oldest = this.freeTail;
     let left = this.batchLeft;
+    let bytes = this.batchBytes;
     let freed: u32 = 0;
     let taken: u32 = 0;
     for (; taken < count; taken++) {
@@ -381,15 +383,16 @@ export class PackedRing extends Ring {
         const flags = <u32>(word >> FLAGS_SHIFT);
         if ((flags & MARKS) != marks) break;
         const id = <u32>(word >> ID_SHIFT) & 0xffff;
-        if (!this.isInOrder(id, oldest, this.outstanding - taken)) break;
-        left = 1 + id - oldest + (id < oldest ? size : 0);
-        this.batchBytes = <u32>word;
+        bytes = <u32>word;
+        const isNext = id == oldest && taken < outstanding;
+        left = isNext ? 1 : this.batchSize(id, oldest, outstanding - taken);
+        if (left == 0) break;
       }
       const held = load<u64>(slots + (oldest << 3));
       store<u32>(slots + (oldest << 3), 0);
       left--;
       burst.put(filled + taken, changetype<Packet>(<usize>held));
-      burst.putUsed(filled + taken, left == 0 ? this.batchBytes : this.writableBytes);
+      burst.putUsed(filled + taken, left == 0 ? bytes : this.writableBytes);
       if (++oldest == size) oldest = 0;
       const descriptors = <u32>(held >> 32);
       freed += descriptors;
@@ -403,20 +406,17 @@ export class PackedRing extends Ring {
     this.usedMarks = marks;
     this.freeTail = oldest;
     this.batchLeft = left;
+    this.batchBytes = bytes;
     this.finish(burst, taken, freed);
     return taken;
   }
 
-  /** Whether an id is one of those outstanding, `outstanding` from `oldest` on; else the fault. */
-  private isInOrder(id: u32, oldest: u32, outstanding: u32): bool {
-    if (id >= this.size) {
-      this.fault = RingFault.USED_ID;
-      return false;
-    }
+  /** How many buffers there are from `oldest` to `id`; 0 and a fault if not all are outstanding. */
+  private batchSize(id: u32, oldest: u32, outstanding: u32): u32 {
     const ahead = id - oldest + (id < oldest ? this.size : 0);
-    if (ahead < outstanding) return true;
-    this.fault = RingFault.USED_NOT_OUTSTANDING;
-    return false;
+    if (id < this.size && ahead < outstanding) return ahead + 1;
+    this.fault = id < this.size ? RingFault.USED_NOT_OUTSTANDING : RingFault.USED_ID;
+    return 0;
   }
 
   @inline

@@ -326,20 +326,28 @@ export class SplitRing extends Ring {
     const freeIds = this.freeIds;
     const filled = burst.count;
     const position = this.usedIdx;
+    const shadow = this.availShadow;
+    const elements = this.used + 4;
+    const slots = this.slots;
     let left = this.batchLeft;
+    let bytes = this.batchBytes;
     let tail = this.freeTail;
     let taken: u32 = 0;
     for (; taken < count; taken++) {
       const entry = position + taken;
-      if (left == 0) left = this.openBatch(entry, ready - taken);
-      if (left == 0) break;
+      const id = <u32>load<u16>(shadow + ((entry & mask) << 1));
+      if (left == 0) {
+        const element = machine.sharedRead64(elements + ((entry & mask) << 3));
+        bytes = <u32>(element >> 32);
+        left = <u32>element == id ? 1 : this.batchSize(<u32>element, entry, ready - taken);
+        if (left == 0) break;
+      }
       left--;
-      const id = <u32>load<u16>(this.availShadow + ((entry & mask) << 1));
-      const slot = this.slots + (id << SLOT_SHIFT);
+      const slot = slots + (id << SLOT_SHIFT);
       const held = load<u64>(slot, SLOT_PACKET);
       store<u32>(slot, 0, SLOT_PACKET);
       burst.put(filled + taken, changetype<Packet>(<usize>held));
-      burst.putUsed(filled + taken, left == 0 ? this.batchBytes : load<u32>(slot, SLOT_META));
+      burst.putUsed(filled + taken, left == 0 ? bytes : load<u32>(slot, SLOT_META));
       store<u16>(freeIds + ((tail & mask) << 1), id);
       tail++;
       if (held >> 32 != 1) tail = this.freeRest(slot, tail);
@@ -350,18 +358,16 @@ export class SplitRing extends Ring {
     this.usedIdx = position + taken;
     this.freeTail = tail;
     this.batchLeft = left;
+    this.batchBytes = bytes;
     return taken;
   }
 
   /**
-   * Reads a used element; answers for how many of the `ready` buffers it stands, 0 with a fault.
-   * Each buffer looked at is one that is taken then, unless there is a fault.
+   * How many of the `ready` buffers from `position` on an element stands for that names `id`; 0
+   * with a fault. Each buffer looked at is one that is taken then, unless there is a fault.
    */
-  private openBatch(position: u32, ready: u32): u32 {
+  private batchSize(id: u32, position: u32, ready: u32): u32 {
     const mask = this.mask;
-    const element = machine.sharedRead64(this.used + 4 + ((position & mask) << 3));
-    const id = <u32>element;
-    this.batchBytes = <u32>(element >> 32);
     if (id > mask) {
       this.fault = RingFault.USED_ID;
       return 0;
