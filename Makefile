@@ -2,14 +2,16 @@
 # (tools/setup.sh), says so, and does nothing there the second time.
 
 SHELL := /bin/bash
-SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.json
+SOURCES := $(shell find boot kernel drivers -type f -not -path 'boot/process/*') asconfig.json package-lock.json
 TOOLS := $(wildcard tools/*.ts)
+PROCESS := $(wildcard boot/process/*.c)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test rates conformance format clean
+.PHONY: help image process process-sanitized run test rates conformance format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
+	@echo 'make process      build build/vireo-process: the driver in a Linux process, behind vhost-user'
 	@echo 'make run          boot it under QEMU with user networking, no root needed; RUN="--help" for options'
 	@echo 'make test         build, check and test everything; TEST="--help" for options'
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
@@ -32,6 +34,23 @@ build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
 	@echo 'building build/vireo.elf'
 	@node build/tools/build-image.mjs
 
+# The generated code in a Linux process. It is compiled as it is for the image (tools/build-image.ts),
+# but for what a process does not need.
+PROCESS_FLAGS := -std=gnu11 -g -Wall -Wno-unused -Werror -Iboot -Iboot/process -Ibuild/vireo \
+	-fno-pie -no-pie -fno-stack-protector -fcf-protection=none -fno-tree-loop-distribute-patterns
+
+process: build/vireo-process
+
+process-sanitized: build/vireo-process-sanitized
+
+build/vireo-process: $(PROCESS) $(wildcard boot/process/*.h) build/vireo.elf
+	@echo 'building $@'
+	@gcc $(PROCESS_FLAGS) -O2 $(PROCESS) -o $@
+
+build/vireo-process-sanitized: $(PROCESS) $(wildcard boot/process/*.h) build/vireo.elf
+	@echo 'building $@'
+	@gcc $(PROCESS_FLAGS) -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PROCESS) -o $@
+
 run: build/vireo.elf build/tools/run.mjs
 	@tools/setup.sh run
 	@exec node build/tools/run.mjs $(RUN)
@@ -51,7 +70,7 @@ conformance: build/vireo.wasm build/tools/conformance.mjs
 format:
 	@tools/setup.sh test
 	@node_modules/.bin/biome check --write --log-level=error .
-	@clang-format -i boot/*.c boot/*.h
+	@clang-format -i $$(find boot test/bench -name '*.[ch]')
 
 clean:
 	@rm -rf build
