@@ -7,7 +7,8 @@ TOOLS := $(wildcard tools/*.ts)
 PROCESS := $(wildcard boot/process/*.c)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image process process-sanitized run test rates conformance format clean
+.PHONY: help image process process-sanitized run test rates bench conformance \
+	format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
@@ -15,6 +16,7 @@ help:
 	@echo 'make run          boot it under QEMU with user networking, no root needed; RUN="--help" for options'
 	@echo 'make test         build, check and test everything; TEST="--help" for options'
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
+	@echo 'make bench        this driver and others side by side; BENCH="--help" for options'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make format       bring all sources into the form that the tests ask for'
 	@echo 'make clean        remove build/'
@@ -26,7 +28,7 @@ build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
 		--packages=external --outfile=$@ --log-level=warning
 
-build/tools/run.mjs build/tools/test.mjs: $(HARNESS)
+build/tools/run.mjs build/tools/test.mjs build/tools/bench.mjs: $(HARNESS)
 
 # The unit tests load the module itself, which is one step of the image.
 build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
@@ -62,6 +64,10 @@ test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
 rates: build/vireo.elf
 	@tools/setup.sh test
 	@exec node test/harness/bin/qemu-test-harness.mjs run test/bench
+
+bench: build/vireo.elf build/vireo-process build/tools/bench.mjs
+	@tools/setup.sh test
+	@exec node build/tools/bench.mjs $(BENCH)
 
 conformance: build/vireo.wasm build/tools/conformance.mjs
 	@tools/setup.sh build
