@@ -57,7 +57,8 @@ run: build/vireo.elf build/tools/run.mjs
 	@tools/setup.sh run
 	@exec node build/tools/run.mjs $(RUN)
 
-test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
+test: build/vireo.elf build/vireo.wasm build/vireo-process build/vireo-process-sanitized \
+		build/tools/test.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 

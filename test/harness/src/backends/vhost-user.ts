@@ -112,6 +112,11 @@ export class VhostUserBackend implements Backend {
     ];
   }
 
+  /** Where testpmd listens, for a front end that is not QEMU; after `start`. */
+  get socket(): string {
+    return this.socketPath;
+  }
+
   netdev(id: string): readonly string[] {
     const { queues = 1 } = this.options;
     const several = queues > 1 ? `,queues=${queues}` : "";
