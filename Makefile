@@ -58,7 +58,7 @@ run: build/vireo.elf build/tools/run.mjs
 	@exec node build/tools/run.mjs $(RUN)
 
 test: build/vireo.elf build/vireo.wasm build/vireo-process build/vireo-process-sanitized \
-		build/tools/test.mjs
+		build/tools/test.mjs build/tools/bench.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 
