@@ -198,6 +198,21 @@ const linuxGuest: Contender = {
   },
 };
 
+const linuxDpdkGuest: Contender = {
+  ...linuxGuest,
+  id: "linux-dpdk-tcg",
+  name: "DPDK testpmd in a Linux guest (TCG)",
+  declines: ({ tso }) => (tso ? "txonly sends no frames to be cut" : undefined),
+  command: (what, context) => {
+    const { kernel, initramfs } = buildLinux.files;
+    const task = what.direction === "tx" ? `bench=txonly size=${what.frameBytes}` : "bench=rxonly";
+    const words = `console=ttyS0 quiet mitigations=off panic=-1 hugepages=80 ${task}`;
+    return qemu("tcg", what, context, LINUX_MODULES_MEMORY_MIB, [
+      ...["-kernel", kernel, "-initrd", initramfs, "-append", words],
+    ]);
+  },
+};
+
 export const CONTENDERS: readonly Contender[] = [
   bareGuest("tcg"),
   vireoGuest("tcg"),
@@ -207,4 +222,5 @@ export const CONTENDERS: readonly Contender[] = [
   virtioUser(false),
   virtioUser(true),
   linuxGuest,
+  linuxDpdkGuest,
 ];

@@ -3,7 +3,8 @@
  * few modules and a script, made on the fly from Debian packages that are downloaded but not
  * installed. Used by bench-contenders.ts and bench-latency.ts.
  *
- * What the guest does is in its command line: `bench=pktgen size=N`, `bench=receive`, `bench=echo`.
+ * What the guest does is in its command line: `bench=pktgen size=N`, `bench=receive`, `bench=echo`,
+ * `bench=txonly size=N` and `bench=rxonly` (the last two are DPDK's testpmd).
  */
 import {
   chmodSync,
@@ -13,20 +14,25 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { findProgram, mustRun } from "../test/harness/src/processes";
 import { archiveOf } from "./bench-cpio";
 
 const WORK = "build/bench/linux";
+/** Loaded at once; uio_pci_generic, for DPDK, is loaded in place of them. */
 const MODULES = ["virtio_pci", "virtio_net", "pktgen"];
+const DPDK_MODULES = ["uio_pci_generic"];
+/** What testpmd finds by looking into a folder, not by being linked to it. */
+const DPDK_PLUGINS = ["bus_pci", "bus_vdev", "mempool_ring", "net_virtio"];
 const DOWNLOAD_TIMEOUT_MS = 180_000;
 const UNPACK_TIMEOUT_MS = 60_000;
 const SCRIPT = "test/bench/peers/linux-init.sh";
 const ECHO = "test/bench/peers/udp-echo.c";
 
-export const LINUX_MODULES_MEMORY_MIB = 256;
+export const LINUX_MODULES_MEMORY_MIB = 512;
 
 /** Why it cannot be made, or undefined. */
 export function linuxUnavailable(): string | undefined {
@@ -35,10 +41,12 @@ export function linuxUnavailable(): string | undefined {
   return missing.length > 0 ? `needs ${missing.join(", ")}` : undefined;
 }
 
-/** Makes the guest's kernel and initramfs, once; later calls take what is there. */
+/** Makes the guest's kernel and initramfs, unless they are newer than their sources. */
 export async function buildLinux(): Promise<void> {
   const { kernel, initramfs } = buildLinux.files;
-  if (existsSync(kernel) && existsSync(initramfs)) return;
+  const sources = [SCRIPT, ECHO].map((path) => statSync(path).mtimeMs);
+  const isNew = existsSync(initramfs) && statSync(initramfs).mtimeMs > Math.max(...sources);
+  if (isNew && existsSync(kernel)) return;
   rmSync(WORK, { recursive: true, force: true });
   mkdirSync(`${WORK}/root`, { recursive: true });
   const depends = await mustRun(["apt-cache", "depends", "linux-image-amd64"], DOWNLOAD_TIMEOUT_MS);
@@ -67,12 +75,45 @@ async function fillRoot(unpacked: string, version: string): Promise<void> {
   copyFileSync(SCRIPT, `${root}/init`);
   for (const file of ["init", "bin/busybox", "bin/udp-echo"]) chmodSync(`${root}/${file}`, 0o755);
   const base = findModules(unpacked, version);
-  // In the order in which they have to be loaded.
-  const files = modulesWithDependencies(base);
-  writeFileSync(`${root}/modules/order`, files.map((file) => `${basename(file)}\n`).join(""));
+  addModules(root, base, "order", MODULES);
+  addModules(root, base, "order-dpdk", DPDK_MODULES);
+  await addDpdk(root);
+}
+
+/** Modules with all that they need, and a list of them in the order of loading. */
+function addModules(root: string, base: string, list: string, names: readonly string[]): void {
+  const files = modulesWithDependencies(base, names);
+  writeFileSync(`${root}/modules/${list}`, files.map((file) => `${basename(file)}\n`).join(""));
   for (const file of files) {
     copyFileSync(join(base, file), `${root}/modules/${basename(file)}`);
   }
+}
+
+/** testpmd and its plugins as they are on this machine, at the same places. */
+async function addDpdk(root: string): Promise<void> {
+  const program = findProgram("dpdk-testpmd");
+  if (program === undefined) return;
+  const folder = findPlugins();
+  const plugins = readdirSync(folder).filter((file) =>
+    DPDK_PLUGINS.some((name) => file.startsWith(`librte_${name}.so`)),
+  );
+  const wanted = [program, ...plugins.map((file) => join(folder, file))];
+  const needed = new Set(wanted);
+  for (const file of wanted) {
+    const listed = await mustRun(["ldd", file]);
+    for (const match of listed.matchAll(/(\/\S+) \(0x/g)) needed.add(match[1] ?? file);
+  }
+  for (const file of needed) {
+    mkdirSync(dirname(`${root}${file}`), { recursive: true });
+    copyFileSync(file, `${root}${file}`);
+  }
+}
+
+function findPlugins(): string {
+  const base = "/usr/lib/x86_64-linux-gnu/dpdk";
+  const found = existsSync(base) ? readdirSync(base).find((name) => name.startsWith("pmds-")) : "";
+  if (!found) throw new Error(`DPDK has no plugins in ${base}`);
+  return join(base, found);
 }
 
 function findBusybox(unpacked: string): string {
@@ -90,7 +131,7 @@ function findModules(unpacked: string, version: string): string {
 }
 
 /** Module files with all that they need in front of them. The package has no modules.dep. */
-function modulesWithDependencies(base: string): string[] {
+function modulesWithDependencies(base: string, names: readonly string[]): string[] {
   const all = readdirSync(base, { recursive: true, encoding: "utf8" });
   const byName = new Map(
     all
@@ -105,7 +146,7 @@ function modulesWithDependencies(base: string): string[] {
     for (const needed of dependenciesOf(join(base, file))) add(needed);
     chosen.push(file);
   };
-  for (const name of MODULES) add(name);
+  for (const name of names) add(name);
   if (chosen.length === 0) throw new Error(`no modules in ${base}`);
   return chosen;
 }

@@ -14,7 +14,7 @@ const SAMPLE_MS = 1000;
 const SETTLE_MS = 150;
 const STATS_TIMEOUT_MS = 5000;
 /** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
-const HUGEPAGES_EACH = 64 + 128 + 16;
+const HUGEPAGES_EACH = 64 + 256 + 16;
 
 export interface RunOptions {
   readonly samples: number;
