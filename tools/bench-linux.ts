@@ -25,7 +25,8 @@ const WORK = "build/bench/linux";
 /** Loaded at once; uio_pci_generic, for DPDK, is loaded in place of them. */
 const MODULES = ["virtio_pci", "virtio_net", "pktgen"];
 const DPDK_MODULES = ["uio_pci_generic"];
-/** What testpmd finds by looking into a folder, not by being linked to it. */
+/** What testpmd is not linked to but told of. */
+const LIBRARIES = "/lib/x86_64-linux-gnu";
 const DPDK_PLUGINS = ["bus_pci", "bus_vdev", "mempool_ring", "net_virtio"];
 const DOWNLOAD_TIMEOUT_MS = 180_000;
 const UNPACK_TIMEOUT_MS = 60_000;
@@ -93,11 +94,15 @@ function addModules(root: string, base: string, list: string, names: readonly st
 async function addDpdk(root: string): Promise<void> {
   const program = findProgram("dpdk-testpmd");
   if (program === undefined) return;
-  const folder = findPlugins();
-  const plugins = readdirSync(folder).filter((file) =>
-    DPDK_PLUGINS.some((name) => file.startsWith(`librte_${name}.so`)),
-  );
-  const wanted = [program, ...plugins.map((file) => join(folder, file))];
+  const libraries = readdirSync(LIBRARIES);
+  const plugins = DPDK_PLUGINS.map((name) => {
+    const found = libraries.find((file) => new RegExp(`^librte_${name}\\.so\\.\\d+$`).test(file));
+    if (found === undefined) throw new Error(`DPDK's ${name} is not in ${LIBRARIES}`);
+    return found;
+  });
+  // By name, for a plugin that is found in two places is loaded twice.
+  writeFileSync(`${root}/modules/plugins`, plugins.map((file) => `-d ${file}\n`).join(""));
+  const wanted = [program, ...plugins.map((file) => join(LIBRARIES, file))];
   const needed = new Set(wanted);
   for (const file of wanted) {
     const listed = await mustRun(["ldd", file]);
@@ -107,13 +112,6 @@ async function addDpdk(root: string): Promise<void> {
     mkdirSync(dirname(`${root}${file}`), { recursive: true });
     copyFileSync(file, `${root}${file}`);
   }
-}
-
-function findPlugins(): string {
-  const base = "/usr/lib/x86_64-linux-gnu/dpdk";
-  const found = existsSync(base) ? readdirSync(base).find((name) => name.startsWith("pmds-")) : "";
-  if (!found) throw new Error(`DPDK has no plugins in ${base}`);
-  return join(base, found);
 }
 
 function findBusybox(unpacked: string): string {

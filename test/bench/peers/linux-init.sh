@@ -24,8 +24,9 @@ run_testpmd() {
   mount -t hugetlbfs none /dev/hugepages
   echo "ready $bench"
   # It ends with its standard input.
-  sleep 1000000 | "$(find /usr -name dpdk-testpmd)" --lcores 0@0,1@0 -m 128 --no-telemetry -- \
-    --auto-start --forward-mode="$bench" --burst=64 --total-num-mbufs=4096 "$@"
+  sleep 1000000 | "$(find /usr -name dpdk-testpmd)" --lcores 0@0,1@0 -m 128 --no-telemetry \
+    $(cat /modules/plugins) -- --auto-start --forward-mode="$bench" --burst=64 \
+    --total-num-mbufs=4096 "$@"
 }
 case $bench in
   txonly) run_testpmd --txpkts="$size" --eth-peer=0,02:00:00:00:00:01 ;;
