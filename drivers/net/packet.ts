@@ -168,6 +168,22 @@ export class PacketPool {
     return packet;
   }
 
+  /**
+   * Moves `count` free packets into an empty burst, at most BURST_MAX and what is free, in the order
+   * in which they were given back, their segments' fields as they were. A burst that was received
+   * and given back so comes to the same descriptors again, and the ring need not be written.
+   */
+  @inline
+  takeBurst(burst: Burst, count: u32): void {
+    const free = this.free - count;
+    const from = this.stack + (free << 2);
+    for (let i: u32 = 0; i < count; i++) {
+      burst.put(i, changetype<Packet>(load<usize>(from + (i << 2))));
+    }
+    burst.count = count;
+    this.free = free;
+  }
+
   /** Gives one segment back. */
   @inline
   give(packet: Packet): void {
@@ -183,5 +199,24 @@ export class PacketPool {
       this.give(segment);
       segment = next;
     }
+  }
+
+  /** Gives all packets of a burst back, each with all its segments. The burst stays as it is. */
+  releaseBurst(burst: Burst): void {
+    const stack = this.stack;
+    const count = burst.count;
+    let free = this.free;
+    for (let i: u32 = 0; i < count; i++) {
+      const packet = burst.get(i);
+      if (packet.next != null) {
+        this.free = free;
+        this.release(packet);
+        free = this.free;
+      } else {
+        store<usize>(stack + (free << 2), changetype<usize>(packet));
+        free++;
+      }
+    }
+    this.free = free;
   }
 }

@@ -55,16 +55,13 @@ export class RxQueue {
   provide(): void {
     const ring = this.ring;
     const raw = this.raw;
-    let room = min(ring.free, this.pool.free);
+    const pool = this.pool;
+    let room = min(ring.free, pool.free);
     if (room == 0) return;
     while (room > 0) {
       const count = min(room, BURST_MAX);
-      raw.clear();
-      for (let i: u32 = 0; i < count; i++) {
-        const packet = this.pool.take();
-        if (packet != null) raw.push(packet);
-      }
-      ring.offerWritable(raw, raw.count, this.pool.stride);
+      pool.takeBurst(raw, count);
+      ring.offerWritable(raw, count, pool.stride);
       room -= count;
     }
     ring.publish();
@@ -82,12 +79,13 @@ export class RxQueue {
 
   /** Appends up to `max` received packets to the burst. Answers how many buffers were used. */
   take(burst: Burst, max: u32): u32 {
+    if (this.plain) return this.takePlain(burst, max);
     const raw = this.raw;
     raw.clear();
     const taken = this.ring.take(raw, min(max, BURST_MAX - burst.count));
     // The headers are in the other CPU's cache. All are fetched at once, or each would be waited
     // for.
-    if (!this.plain) for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
+    for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
     let bytes: u64 = 0;
     const before = burst.count;
     const headerBytes = this.pool.headerBytes;
@@ -106,6 +104,39 @@ export class RxQueue {
     return taken;
   }
 
+  /**
+   * Without MRG_RXBUF num_buffers is 1, and without GUEST_CSUM there are no offloads, whatever the
+   * header says: then it is not even looked at, and every buffer is a packet where it lies.
+   */
+  private takePlain(burst: Burst, max: u32): u32 {
+    const before = burst.count;
+    const taken = this.ring.take(burst, max);
+    const room = this.pool.stride - NET_HEADER_BYTES;
+    let bytes: u64 = 0;
+    let kept = before;
+    for (let i = before, end = before + taken; i < end; i++) {
+      const packet = burst.get(i);
+      // The length is the device's word: nothing beyond the buffer is ever looked at. One that is
+      // shorter than the header becomes too long by the subtraction.
+      const length = burst.used(i) - NET_HEADER_BYTES;
+      if (length > room) {
+        this.drop(packet);
+        continue;
+      }
+      packet.data = packet.buffer + NET_HEADER_BYTES;
+      packet.length = length;
+      packet.total = length;
+      packet.next = null;
+      packet.header = 0;
+      bytes += length;
+      burst.put(kept++, packet);
+    }
+    burst.count = kept;
+    this.statistics.packets += kept - before;
+    this.statistics.bytes += bytes;
+    return taken;
+  }
+
   /** The first buffer of a packet. Answers the packet if it is complete. */
   @inline
   private begin(segment: Packet, used: u32, headerBytes: u32): Packet | null {
@@ -116,9 +147,6 @@ export class RxQueue {
     segment.total = segment.length;
     segment.next = null;
     segment.header = 0;
-    // Without MRG_RXBUF num_buffers is 1, and without GUEST_CSUM there are no offloads, whatever
-    // the header says: then it is not even looked at.
-    if (this.plain) return segment;
     const first = this.offloads.guestCsum ? machine.sharedRead64(segment.buffer) : 0;
     const rest = machine.sharedRead32(segment.buffer + CSUM_OFFSET);
     const buffers = this.mergeable ? rest >> 16 : 1;

@@ -103,7 +103,7 @@ export class TxQueue {
       done.clear();
       // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
       if (this.ring.take(done, BURST_MAX) == 0) return;
-      for (let i: u32 = 0; i < done.count; i++) this.pool.release(done.get(i));
+      this.pool.releaseBurst(done);
     }
   }
 

@@ -46,7 +46,7 @@ export class Sink {
     if (this.stack.listens) {
       this.listen();
     } else {
-      for (let i: u32 = 0; i < received.count; i++) pair.pool.release(received.get(i));
+      pair.pool.releaseBurst(received);
     }
     pair.refill();
     return true;

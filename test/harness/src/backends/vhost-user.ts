@@ -135,6 +135,11 @@ export class VhostUserBackend implements Backend {
     return this.options.reconnect ? `,reconnect-ms=${RECONNECT_MS}` : "";
   }
 
+  /** Where testpmd listens, for a front end that is not QEMU; after `start`. */
+  get socket(): string {
+    return this.socketPath;
+  }
+
   netdev(id: string): readonly string[] {
     const { queues = 1 } = this.options;
     const several = queues > 1 ? `,queues=${queues}` : "";
