@@ -5,7 +5,14 @@
 import * as machine from "../../kernel/machine";
 import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, HASH_HEADER_BYTES, Packet, PacketPool } from "./packet";
+import {
+  BURST_MAX,
+  Burst,
+  HASH_HEADER_BYTES,
+  PLAIN_HEADER_BYTES,
+  Packet,
+  PacketPool,
+} from "./packet";
 import { Offloads, accept } from "./header";
 import { HashReports } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
@@ -44,7 +51,8 @@ export class RxQueue {
   /** For a device that has just been reset. `mergeable`: MRG_RXBUF was negotiated. */
   reset(mergeable: bool): void {
     this.mergeable = mergeable;
-    this.plain = !mergeable && !this.offloads.guestCsum;
+    const hashed = this.pool.headerBytes == HASH_HEADER_BYTES;
+    this.plain = !mergeable && !this.offloads.guestCsum && !hashed;
     this.mergeFault = false;
     this.partial = null;
     this.partialEnd = null;
@@ -106,24 +114,25 @@ export class RxQueue {
 
   /**
    * Without MRG_RXBUF num_buffers is 1, and without GUEST_CSUM there are no offloads, whatever the
-   * header says: then it is not even looked at, and every buffer is a packet where it lies.
+   * header says: where it has no hash either it is not even looked at, and every buffer is a packet
+   * where it lies.
    */
   private takePlain(burst: Burst, max: u32): u32 {
     const before = burst.count;
     const taken = this.ring.take(burst, max);
-    const room = this.pool.stride - NET_HEADER_BYTES;
+    const room = this.pool.stride - PLAIN_HEADER_BYTES;
     let bytes: u64 = 0;
     let kept = before;
     for (let i = before, end = before + taken; i < end; i++) {
       const packet = burst.get(i);
       // The length is the device's word: nothing beyond the buffer is ever looked at. One that is
       // shorter than the header becomes too long by the subtraction.
-      const length = burst.used(i) - NET_HEADER_BYTES;
+      const length = burst.used(i) - PLAIN_HEADER_BYTES;
       if (length > room) {
         this.drop(packet);
         continue;
       }
-      packet.data = packet.buffer + NET_HEADER_BYTES;
+      packet.data = packet.buffer + PLAIN_HEADER_BYTES;
       packet.length = length;
       packet.total = length;
       packet.next = null;
