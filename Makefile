@@ -2,17 +2,21 @@
 # (tools/setup.sh), says so, and does nothing there the second time.
 
 SHELL := /bin/bash
-SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.json
+SOURCES := $(shell find boot kernel drivers -type f -not -path 'boot/process/*') asconfig.json package-lock.json
 TOOLS := $(wildcard tools/*.ts)
+PROCESS := $(wildcard boot/process/*.c)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test rates features conformance format clean
+.PHONY: help image process process-sanitized run test rates bench features conformance \
+	format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
+	@echo 'make process      build build/vireo-process: the driver in a Linux process, behind vhost-user'
 	@echo 'make run          boot it under QEMU with user networking, no root needed; RUN="--help" for options'
 	@echo 'make test         build, check and test everything; TEST="--help" for options'
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
+	@echo 'make bench        this driver and others side by side; BENCH="--help" for options'
 	@echo 'make features     what each backend offers and what the driver accepts, as a table'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make format       bring all sources into the form that the tests ask for'
@@ -25,7 +29,7 @@ build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
 		--packages=external --outfile=$@ --log-level=warning
 
-build/tools/run.mjs build/tools/test.mjs build/tools/features.mjs: $(HARNESS)
+build/tools/run.mjs build/tools/test.mjs build/tools/features.mjs build/tools/bench.mjs: $(HARNESS)
 
 # The unit tests load the module itself, which is one step of the image.
 build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
@@ -33,11 +37,29 @@ build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
 	@echo 'building build/vireo.elf'
 	@node build/tools/build-image.mjs
 
+# The generated code in a Linux process. It is compiled as it is for the image (tools/build-image.ts),
+# but for what a process does not need.
+PROCESS_FLAGS := -std=gnu11 -g -Wall -Wno-unused -Werror -Iboot -Iboot/process -Ibuild/vireo \
+	-fno-pie -no-pie -fno-stack-protector -fcf-protection=none -fno-tree-loop-distribute-patterns
+
+process: build/vireo-process
+
+process-sanitized: build/vireo-process-sanitized
+
+build/vireo-process: $(PROCESS) $(wildcard boot/process/*.h) build/vireo.elf
+	@echo 'building $@'
+	@gcc $(PROCESS_FLAGS) -O2 $(PROCESS) -o $@
+
+build/vireo-process-sanitized: $(PROCESS) $(wildcard boot/process/*.h) build/vireo.elf
+	@echo 'building $@'
+	@gcc $(PROCESS_FLAGS) -O1 -fsanitize=address,undefined -fno-sanitize-recover=all $(PROCESS) -o $@
+
 run: build/vireo.elf build/tools/run.mjs
 	@tools/setup.sh run
 	@exec node build/tools/run.mjs $(RUN)
 
-test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
+test: build/vireo.elf build/vireo.wasm build/vireo-process build/vireo-process-sanitized \
+		build/tools/test.mjs build/tools/bench.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 
@@ -49,6 +71,10 @@ features: build/vireo.elf build/tools/features.mjs
 	@tools/setup.sh run
 	@exec node build/tools/features.mjs $(FEATURES)
 
+bench: build/vireo.elf build/vireo-process build/tools/bench.mjs
+	@tools/setup.sh test
+	@exec node build/tools/bench.mjs $(BENCH)
+
 conformance: build/vireo.wasm build/tools/conformance.mjs
 	@tools/setup.sh build
 	@exec node build/tools/conformance.mjs
@@ -56,7 +82,7 @@ conformance: build/vireo.wasm build/tools/conformance.mjs
 format:
 	@tools/setup.sh test
 	@node_modules/.bin/biome check --write --log-level=error .
-	@clang-format -i boot/*.c boot/*.h
+	@clang-format -i $$(find boot test/bench -name '*.[ch]')
 
 clean:
 	@rm -rf build

@@ -10,7 +10,7 @@ const ROOT_BYTES: u32 = 36;
 const HEADER_BYTES: u32 = 36;
 const TABLE_BYTES_MAX: u32 = 1 << 16;
 const TABLES_MAX: u32 = 64;
-const CPUS_MAX: u32 = 64;
+export const CPUS_MAX: u32 = 64;
 
 /** "RSD PTR ", and the names of tables, as little-endian words. */
 const ROOT_SIGNATURE_LOW: u32 = 0x20445352;

@@ -7,6 +7,7 @@
 import * as machine from "./machine";
 import * as events from "./events";
 import * as address from "./net/address";
+import * as config6 from "./config6";
 import { find, isText, number, parseName, parseNumber } from "./text";
 
 export enum App {
@@ -33,6 +34,8 @@ export enum Gso {
   None,
   Tcp4,
   Udp4,
+  Tcp6,
+  Udp6,
 }
 
 /** What app=forward does with the addresses of a frame. */
@@ -51,6 +54,16 @@ export enum Addressing {
   Dhcp,
 }
 
+/** And to its IPv6 addresses. */
+export enum Addressing6 {
+  /** It has none, and hears nothing of IPv6. */
+  Off,
+  /** A link-local one, and those that routers advertise prefixes for. */
+  Auto,
+  /** A link-local one, and one from the command line. */
+  Static,
+}
+
 /** What the command line says of one NIC's addresses; all in network order. */
 @unmanaged
 export class NicConfig {
@@ -60,10 +73,26 @@ export class NicConfig {
   prefix: u32 = 0;
   /** 0 when none was given. With DHCP, it goes before the router that the server names. */
   gateway: u32 = 0;
+  addressing6: Addressing6 = Addressing6.Off;
+  prefix6: u32 = 0;
+  private ip6First: u64 = 0;
+  private ip6Last: u64 = 0;
+  private gateway6First: u64 = 0;
+  private gateway6Last: u64 = 0;
+
+  /** 16 bytes; zero unless static. */
+  get ip6(): usize {
+    return changetype<usize>(this) + offsetof<NicConfig>("ip6First");
+  }
+
+  /** 16 bytes; zero when none was given. */
+  get gateway6(): usize {
+    return changetype<usize>(this) + offsetof<NicConfig>("gateway6First");
+  }
 }
 
-/** How many NICs there can be: ip, ip1, ip2 and so on. */
-export const NICS_MAX: u32 = 8;
+/** How many NICs there can be: ip, ip1 to ip5; `ip6` is about IPv6. */
+export const NICS_MAX: u32 = 6;
 
 const LINE_BYTES: u32 = 2048;
 const FEATURES_MAX: u32 = 64;
@@ -94,10 +123,15 @@ export let hasDst: bool = false;
 export const dst: usize = memory.data<u8>([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
 export let hasDstIp: bool = false;
 export let dstIp: u32 = address.LIMITED_BROADCAST;
+/** Whether it sends IPv6, and then where: 16 bytes. */
+export let isDst6: bool = false;
+export const dstIp6: usize = memory.data<u8>([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 export let dstPort: u32 = 9;
 /** Seconds; 0 means no limit, and no `stats` events unasked. */
 export let duration: u32 = 0;
 export let stats: u32 = 0;
+/** Seconds that a transmit queue may stand still; 0: as long as it likes. */
+export let watchdog: u32 = 10;
 
 /** The keys. One that can be given per NIC stands here once. */
 enum Key {
@@ -119,7 +153,10 @@ enum Key {
   Duration,
   Mac,
   Stats,
+  Watchdog,
   Log,
+  Ip6,
+  Gw6,
   Unknown,
 }
 
@@ -142,17 +179,21 @@ const KEYS: StaticArray<string> = [
   "duration",
   "mac",
   "stats",
+  "watchdog",
   "log",
+  "ip6",
+  "gw6",
 ];
 const APPS: StaticArray<string> = ["echo", "sink", "source", "forward", "idle"];
 const RINGS: StaticArray<string> = ["auto", "split", "packed"];
 const MODES: StaticArray<string> = ["adaptive", "poll", "irq"];
-const GSOS: StaticArray<string> = ["none", "tcp4", "udp4"];
+const GSOS: StaticArray<string> = ["none", "tcp4", "udp4", "tcp6", "udp6"];
 const MACS: StaticArray<string> = ["keep", "swap", "own"];
 const LOGS: StaticArray<string> = ["info", "debug", "quiet"];
 
 const line: usize = memory.data(2048);
-const nics: usize = memory.data(128);
+/** A NicConfig of 56 bytes for each NIC. */
+const nics: usize = memory.data(336, 8);
 /** The names of `features=` without their minus: pointer and length of each. */
 const leftOut: usize = memory.data(512);
 let leftOutNames: u32 = 0;
@@ -175,6 +216,8 @@ export function checkNics(count: u32): bool {
   for (let i = count; i < NICS_MAX; i++) {
     if (wasSeen(Key.Ip, i)) return rejectSeen(Key.Ip, i, NO_SUCH_NIC);
     if (wasSeen(Key.Gw, i)) return rejectSeen(Key.Gw, i, NO_SUCH_NIC);
+    if (wasSeen(Key.Ip6, i)) return rejectSeen(Key.Ip6, i, NO_SUCH_NIC);
+    if (wasSeen(Key.Gw6, i)) return rejectSeen(Key.Gw6, i, NO_SUCH_NIC);
   }
   if (!asksArp()) return true;
   for (let i: u32 = 0; i < count; i++) {
@@ -185,7 +228,7 @@ export function checkNics(count: u32): bool {
 
 /** Whether a source has to ask for its destination's MAC, on each of its NICs. */
 function asksArp(): bool {
-  return app == App.Source && hasDstIp && !hasDst;
+  return app == App.Source && hasDstIp && !isDst6 && !hasDst;
 }
 
 export function appName(): string {
@@ -287,6 +330,8 @@ function applyNic(key: Key, to: NicConfig, value: usize, length: u32): string | 
   if (key == Key.Ip) {
     return parseIp(to, value, length) ? null : "is not dhcp or a.b.c.d/len";
   }
+  if (key == Key.Ip6) return config6.applyAddress(to, value, length);
+  if (key == Key.Gw6) return config6.applyGateway(to, value, length);
   const gateway = address.parseIpv4(value, length);
   if (gateway < 0 || !address.isUnicast(<u32>gateway)) return "is not a host's a.b.c.d";
   to.gateway = <u32>gateway;
@@ -312,7 +357,7 @@ function applyChoice(key: Key, value: usize, length: u32): string | null {
     events.setLogLevel(<events.LogLevel>choice);
   } else if (key == Key.Gso) {
     const choice = parseName(value, length, GSOS);
-    if (choice < 0) return "is not none, tcp4 or udp4";
+    if (choice < 0) return "is not none, tcp4, udp4, tcp6 or udp6";
     gso = <Gso>choice;
   } else if (key == Key.Mac) {
     const choice = parseName(value, length, MACS);
@@ -349,7 +394,8 @@ function applyNumber(key: Key, value: usize, length: u32): string | null {
   } else {
     if (!parseNumber(value, length, 0, u32.MAX_VALUE)) return "is not a number of seconds";
     if (key == Key.Duration) duration = <u32>number;
-    else stats = <u32>number;
+    else if (key == Key.Stats) stats = <u32>number;
+    else watchdog = <u32>number;
   }
   return null;
 }
@@ -359,15 +405,18 @@ function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | nul
   switch (key) {
     case Key.Ip:
     case Key.Gw:
+    case Key.Ip6:
+    case Key.Gw6:
       return applyNic(key, nic(nicIndex), value, length);
     case Key.Dst:
       hasDst = address.parseMac(value, length, dst);
       return hasDst ? null : "is not xx:xx:xx:xx:xx:xx";
     case Key.DstIp: {
       const parsed = address.parseIpv4(value, length);
-      hasDstIp = parsed > 0;
+      isDst6 = parsed < 0 && config6.parseDestination(value, length, dstIp6);
+      hasDstIp = parsed > 0 || isDst6;
       dstIp = <u32>parsed;
-      return hasDstIp ? null : "is not a.b.c.d";
+      return hasDstIp ? null : "is neither a.b.c.d nor an IPv6 address";
     }
     case Key.App:
     case Key.Ring:
@@ -387,13 +436,13 @@ function parseWord(word: usize, length: u32): bool {
   const equals = find(word, length, 0x3d);
   if (equals == length) return rejectWord(word, length, "is not key=value");
 
-  // ip1, gw1 and so on belong to the NIC of that number; NIC 0 is written without one.
+  // ip1, gw1, ip61 and so on belong to the NIC of that number; NIC 0 is written without one.
   let nicIndex: u32 = 0;
   let key = parseName(word, equals, KEYS);
-  if (key < 0 && equals == 3) {
-    nicIndex = <u32>load<u8>(word, 2) - 0x30;
-    key = nicIndex - 1 < NICS_MAX - 1 ? parseName(word, 2, KEYS) : -1;
-    if (key != Key.Ip && key != Key.Gw) key = -1;
+  if (key < 0 && (equals == 3 || equals == 4)) {
+    nicIndex = <u32>load<u8>(word + equals - 1) - 0x30;
+    key = nicIndex - 1 < NICS_MAX - 1 ? parseName(word, equals - 1, KEYS) : -1;
+    if (key != Key.Ip && key != Key.Gw && key != Key.Ip6 && key != Key.Gw6) key = -1;
   }
   if (key < 0) return rejectWord(word, equals, "is not a key that vireo knows");
   if (wasSeen(key, nicIndex)) return rejectWord(word, length, "repeats a key");
@@ -427,9 +476,15 @@ function checkTogether(): bool {
     const c = nic(i);
     // A forwarder has no address, whatever ip= says; that is a warning.
     if (app == App.Forward) c.addressing = Addressing.None;
+    if (app == App.Forward) c.addressing6 = Addressing6.Off;
     if (app == App.Forward) continue;
     // Without ip=, echo needs an address to answer for; the others work without one.
     if (!wasSeen(Key.Ip, i) && app == App.Echo) c.addressing = Addressing.Dhcp;
+    if (!wasSeen(Key.Ip6, i) && (app == App.Echo || (i == 0 && asksNeighbour6()))) {
+      c.addressing6 = Addressing6.Auto;
+    }
+    const wrong6 = config6.checkGateway(c);
+    if (wrong6 != null) return rejectSeen(Key.Gw6, i, wrong6);
     if (c.gateway == 0) continue;
     if (c.addressing == Addressing.None) return rejectSeen(Key.Gw, i, "needs an address in ip=");
     if (c.addressing != Addressing.Static) continue;
@@ -437,9 +492,33 @@ function checkTogether(): bool {
       return rejectSeen(Key.Gw, i, "is not another host in the network of ip=");
     }
   }
+  return checkSource();
+}
+
+/** Whether the source has to find the MAC of an IPv6 next hop. */
+function asksNeighbour6(): bool {
+  return app == App.Source && isDst6 && !hasDst && !config6.isGroup(dstIp6);
+}
+
+/** What the source sends: its size and where it goes. */
+function checkSource(): bool {
+  const isGso6 = gso == Gso.Tcp6 || gso == Gso.Udp6;
+  if (gso != Gso.None && hasDstIp && isDst6 != isGso6) {
+    return rejectSeen(Key.DstIp, 0, "is not of the kind that gso= says");
+  }
+  isDst6 = isDst6 || isGso6;
   if (gso != Gso.None && !wasSeen(Key.Size, 0)) size = GSO_SIZE;
   if (gso == Gso.None && size > SIZE_MAX) {
     return rejectSeen(Key.Size, 0, "is more than 9014 bytes and there is no gso=");
+  }
+  if (isDst6) {
+    const least = config6.sizeMin(gso == Gso.Tcp6);
+    if (!wasSeen(Key.Size, 0)) size = max(size, least);
+    if (!wasSeen(Key.Mss, 0) && gso == Gso.Tcp6) mss = config6.TCP_MSS;
+    if (size < least) return rejectSeen(Key.Size, 0, "is less than the headers of IPv6 take");
+    if (!hasDst) config6.groupMac(dst, dstIp6);
+    if (!asksNeighbour6() || nic(0).addressing6 != Addressing6.Off) return true;
+    return rejectSeen(Key.DstIp, 0, "cannot be asked for its MAC with ip6=off: give dst=");
   }
   return !asksArp() || nic(0).addressing != Addressing.None || rejectNoAddress();
 }
@@ -457,6 +536,8 @@ export function warnUnused(): void {
   for (let i: u32 = 0; i < NICS_MAX; i++) {
     if (wasSeen(Key.Ip, i)) warnOf(Key.Ip, i);
     if (wasSeen(Key.Gw, i)) warnOf(Key.Gw, i);
+    if (wasSeen(Key.Ip6, i)) warnOf(Key.Ip6, i);
+    if (wasSeen(Key.Gw6, i)) warnOf(Key.Gw6, i);
   }
 }
 

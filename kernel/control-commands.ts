@@ -14,6 +14,7 @@ import { noMore, wrong, wrongItem } from "./words";
 import * as commands from "../drivers/net/commands";
 import { ControlQueue } from "../drivers/net/control-queue";
 import { NetDevice } from "../drivers/net/device";
+import { HashParameters } from "../drivers/net/hash-report";
 import { Rss } from "../drivers/net/rss";
 import { COALESCED_QUEUES_MAX, Slot } from "../drivers/net/settings";
 import * as features from "../drivers/virtio/features";
@@ -39,21 +40,29 @@ export enum Order {
   Announce,
   /** Nothing was sent: reset the device and bring it up again. */
   Reset,
+  /** Nothing was sent: reset queue `value` alone. */
+  ResetQueue,
   /** Nothing was sent: `rss` is wanted once it is on. */
   Later,
+  /** `hash` is what the device has now, or will have once rss is off. */
+  Hash,
+  HashLater,
 }
 
 export let order: Order = Order.Keep;
 export let value: u32 = 0;
 export let on: bool = false;
-/** RSS as it will be. */
+/** RSS as it will be, and the hashes to report without it. */
 export let rss: Rss = changetype<Rss>(0);
+export let hash: HashParameters = changetype<HashParameters>(0);
 /** The lanes of the NIC that the command is for. */
 let crew: Crew = changetype<Crew>(0);
 
 /** At boot. */
 export function prepare(): void {
-  if (changetype<usize>(rss) == 0) rss = new Rss();
+  if (changetype<usize>(rss) != 0) return;
+  rss = new Rss();
+  hash = new HashParameters();
 }
 
 const VERBS: StaticArray<string> = [
@@ -67,6 +76,7 @@ const VERBS: StaticArray<string> = [
   "coal",
   "devstats",
   "reset",
+  "hash",
 ];
 const OFF_ON: StaticArray<string> = ["off", "on"];
 const RX_MODES: StaticArray<string> = [
@@ -104,7 +114,7 @@ export function begin(device: NetDevice, lanes: Crew): bool {
   crew = lanes;
   const verb = words.name(0, VERBS);
   if (verb == 4) return beginHere(Order.Announce);
-  if (verb == 9) return beginHere(Order.Reset);
+  if (verb == 9) return words.count == 1 ? beginHere(Order.Reset) : beginQueueReset(device);
   const control = device.control;
   if (control == null) return needs(device, features.CTRL_VQ);
   if (verb == 0) return beginRx(device, control);
@@ -114,6 +124,7 @@ export function begin(device: NetDevice, lanes: Crew): bool {
   if (verb == 5) return beginOffloads(device, control);
   if (verb == 6) return beginRss(device, control);
   if (verb == 7) return beginCoalescing(device, control);
+  if (verb == 10) return beginHash(device, control);
   return beginDeviceStats(device, control);
 }
 
@@ -121,6 +132,15 @@ export function begin(device: NetDevice, lanes: Crew): bool {
 function beginHere(kind: Order): bool {
   order = kind;
   return noMore(1);
+}
+
+/** virtio 1.4 §2.6.1: one data queue that is in use. */
+function beginQueueReset(device: NetDevice): bool {
+  if (!needs(device, features.RING_RESET)) return false;
+  if (!words.isNumber(1, 0, 2 * crew.active - 1)) return wrong(1, "is not a queue in use");
+  order = Order.ResetQueue;
+  value = <u32>number;
+  return noMore(2);
 }
 
 // ---- what is wrong ------------------------------------------------------------------------------
@@ -173,7 +193,9 @@ function beginMac(device: NetDevice, control: ControlQueue): bool {
   const multicast = parseMacs(3, control.data + unicast, true);
   if (multicast == 0) return wrong(3, NO_LIST_MAC);
   order = Order.MacTable;
-  return noMore(4) && commands.setMacTable(control, unicast + multicast);
+  if (!noMore(4)) return false;
+  const groups = device.settings.addGroups(control.data + unicast);
+  return commands.setMacTable(control, unicast + groups);
 }
 
 function isUnicastMac(mac: usize): bool {
@@ -245,6 +267,22 @@ function beginRss(device: NetDevice, control: ControlQueue): bool {
   if (rss.enabled) return rss.send(control);
   order = Order.Later;
   return true;
+}
+
+/** virtio 1.4 §5.1.9.5.6.4: with rss on its types are reported, and a command would turn it off. */
+function beginHash(device: NetDevice, control: ControlQueue): bool {
+  if (!needs(device, features.HASH_REPORT)) return false;
+  hash.copyParameters(device.settings.hash);
+  if (!rssWords.parseHash(hash, device.config) || !noMore(3)) return false;
+  order = device.settings.rss.enabled ? Order.HashLater : Order.Hash;
+  return order == Order.HashLater || hash.sendHash(control);
+}
+
+/** Automatic steering begins without hashes: whoever turned to it says again which ones. */
+export function sendHashAgain(device: NetDevice, control: ControlQueue): bool {
+  const turned = order == Order.Pairs || order == Order.Rss;
+  if (!turned || !device.reportsHash || device.settings.rss.enabled) return false;
+  return device.settings.hash.sendHash(control);
 }
 
 // ---- offloads, coalescing, statistics -----------------------------------------------------------

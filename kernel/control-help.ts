@@ -18,10 +18,13 @@ const USAGES: StaticArray<string> = [
   "rss key <hex>",
   "rss table <pair,...>",
   "rss types <name,...>|-",
+  "hash key <hex>",
+  "hash types <name,...>|-",
   "coal rx|tx <usecs> <packets>",
   "coal vq <queue> [<usecs> <packets>]",
   "devstats",
   "reset",
+  "reset <queue>",
 ];
 
 /** For each of them the features, of which all must be there. */
@@ -38,10 +41,13 @@ const NEEDS: StaticArray<u64> = [
   (<u64>1) << features.RSS,
   (<u64>1) << features.RSS,
   (<u64>1) << features.RSS,
+  (<u64>1) << features.HASH_REPORT,
+  (<u64>1) << features.HASH_REPORT,
   (<u64>1) << features.NOTF_COAL,
   (<u64>1) << features.VQ_NOTF_COAL,
   (<u64>1) << features.DEVICE_STATS,
   0,
+  (<u64>1) << features.RING_RESET,
 ];
 
 /** The commands that can be given now. */

@@ -1,9 +1,10 @@
 /**
- * The words behind `rss`: a key, a table or types, checked against what the device can do. Called
+ * The words behind `rss` and `hash`: a key, a table or types, checked against what the device can do. Called
  * by control-commands.ts. virtio 1.4 §5.1.9.5.7
  */
 import * as words from "./words";
 import { number, parseHex, parseName, parseNumber } from "./text";
+import { HashParameters } from "../drivers/net/hash-report";
 import { NetConfig } from "../drivers/net/net-config";
 import { RSS_TABLE_MAX, Rss } from "../drivers/net/rss";
 
@@ -19,18 +20,33 @@ const HASH_TYPES: StaticArray<string> = [
   "udp_ex",
 ];
 
-/** Changes the one parameter that the line names, with `pairs` in use. False if it is wrong; then an event said why. */
+const NO_KEY: string = "is no key in hex as long as the device takes";
+
+/**
+ * Changes the one parameter that the line names, with `pairs` in use. False if it is wrong; then an
+ * event said why.
+ */
 export function parse(rss: Rss, config: NetConfig, pairs: u32): bool {
   if (words.is(1, "key")) {
     if (parseKey(rss, config.keyBytesMax)) return true;
-    return words.wrong(2, "is no key in hex as long as the device takes");
+    return words.wrong(2, NO_KEY);
   }
   if (words.is(1, "table")) return parseTable(rss, config.tableMax, pairs);
   if (words.is(1, "types")) return parseTypes(rss, config.hashTypes);
   return words.wrong(1, "is not on, off, key, table or types");
 }
 
-function parseKey(rss: Rss, bytesMax: u32): bool {
+/** The same for the hashes that are reported without RSS. */
+export function parseHash(hash: HashParameters, config: NetConfig): bool {
+  if (words.is(1, "key")) {
+    if (parseKey(hash, config.keyBytesMax)) return true;
+    return words.wrong(2, NO_KEY);
+  }
+  if (words.is(1, "types")) return parseTypes(hash, config.hashTypes);
+  return words.wrong(1, "is not key or types");
+}
+
+function parseKey(rss: HashParameters, bytesMax: u32): bool {
   const bytes = words.length(2) >> 1;
   if (bytes == 0 || bytes > bytesMax) return false;
   rss.keyBytes = bytes;
@@ -54,7 +70,7 @@ function parseTable(rss: Rss, entriesMax: u32, pairs: u32): bool {
 }
 
 /** virtio 1.4 §5.1.9.5.7.2: only types that the device has. */
-function parseTypes(rss: Rss, supported: u32): bool {
+function parseTypes(rss: HashParameters, supported: u32): bool {
   rss.types = 0;
   if (words.is(2, "-")) return true;
   words.openList(2);

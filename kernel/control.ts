@@ -57,6 +57,12 @@ export class Control {
   private announced: bool = false;
   private quietBy: u64 = 0;
   private readonly backlog: usize = allocate(BACKLOG_LINES * ENTRY_BYTES);
+  /** What was sent last belongs to a line whose own command the device has taken. */
+  private following: bool = false;
+  private hashDue: bool = false;
+  /** Queues that are in use again and have to be told their coalescing: from, and below. */
+  private nextQueue: u32 = 0;
+  private queuesEnd: u32 = 0;
 
   /** At boot only. */
   constructor(
@@ -142,7 +148,10 @@ export class Control {
     } else if (orders.order == orders.Order.Later) {
       this.device.settings.rss.copy(orders.rss);
       this.finish("ok");
-    } else if (orders.order == orders.Order.Reset) {
+    } else if (orders.order == orders.Order.HashLater) {
+      this.device.settings.hash.copyParameters(orders.hash);
+      this.finish("ok");
+    } else if (orders.order == orders.Order.Reset || orders.order == orders.Order.ResetQueue) {
       this.stage = Stage.Resetting;
     } else if (orders.order == orders.Order.Pairs) {
       // virtio 1.4 §5.1.9.5.6.1: nothing is sent on a higher queue once the command is in the ring.
@@ -176,10 +185,32 @@ export class Control {
     if (ok && order == orders.Order.DeviceStats) {
       if (deviceStats.goOn(this.device.link.index, control)) return;
     }
-    if (ok) this.carryOut(control, lane);
+    if (this.following) {
+      if (!ok) events.warning("the device refuses a setting that it took before");
+      this.following = this.follow(control);
+      if (!this.following) this.finish("ok");
+      return;
+    }
+    if (ok) {
+      this.hashDue = true;
+      this.carryOut(control, lane);
+      this.following = this.follow(control);
+      if (this.following) return;
+    }
     // Refused: the lanes go on as they did before.
-    else if (order == orders.Order.Pairs) this.crew.turn(this.crew.active);
+    if (!ok && order == orders.Order.Pairs) this.crew.turn(this.crew.active);
     this.finish(ok ? "ok" : "refused");
+  }
+
+  /** Tells on what the command has made the device forget. False when there is no more. */
+  private follow(control: ControlQueue): bool {
+    const due = this.hashDue;
+    this.hashDue = false;
+    if (due && orders.sendHashAgain(this.device, control)) return true;
+    const settings = this.device.settings;
+    this.nextQueue = settings.tellCoalescing(control, this.nextQueue, this.queuesEnd);
+    if (this.nextQueue == 0) this.queuesEnd = 0;
+    return this.nextQueue != 0;
   }
 
   private carryOut(control: ControlQueue, lane: Lane): void {
@@ -190,11 +221,16 @@ export class Control {
     else if (order == orders.Order.MacTable) settings.keepMacTable(control);
     else if (order == orders.Order.Vlan) settings.keepVlan(orders.value, orders.on);
     else if (order == orders.Order.Rss) settings.rss.copy(orders.rss);
+    else if (order == orders.Order.Hash) settings.hash.copyParameters(orders.hash);
     else if (order == orders.Order.Mac) this.rename(control, lane);
     else if (order == orders.Order.Pairs) {
       settings.rss.copy(orders.rss);
-      this.crew.setActive(orders.value);
-      this.crew.turn(orders.value);
+      const crew = this.crew;
+      lane.runner.takeShare(crew.takeShares(orders.value));
+      this.nextQueue = 2 * crew.active;
+      this.queuesEnd = 2 * orders.value;
+      crew.setActive(orders.value);
+      crew.turn(orders.value);
     }
   }
 
@@ -236,9 +272,17 @@ export class Control {
     return this.stage == Stage.Resetting;
   }
 
+  /** The queue that is to be reset alone; -1: all of the device. */
+  get queueToReset(): i32 {
+    return orders.order == orders.Order.ResetQueue ? <i32>orders.value : -1;
+  }
+
   /** The device is about to be reset: what it was asked for has failed. The others still wait. */
   abandon(): void {
     this.announced = false;
+    this.following = false;
+    this.nextQueue = 0;
+    this.queuesEnd = 0;
     if (this.stage == Stage.Quieting || this.stage == Stage.Sent) this.finish("failed");
     this.crew.setActive(this.crew.active);
   }

@@ -10,6 +10,7 @@ import * as cpus from "./cpus";
 import * as machine from "./machine";
 import * as mail from "./mail";
 import { Stack } from "./net/stack";
+import * as mirror6 from "./net/mirror6";
 import { deadlineIn } from "./time";
 import { Packet } from "../drivers/net/packet";
 import {
@@ -24,6 +25,7 @@ const ANSWER_US: u64 = 5000000;
 
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
+const ARGUMENT_QUEUE: u32 = 0;
 
 function apicId(cpu: u32): u32 {
   return unchecked(acpi.apicIds[cpu]);
@@ -52,11 +54,22 @@ export function sealAll(): void {
   for (let cpu: u32 = 1; cpu < cpus.started(); cpu++) order(cpu, 0, mail.Command.Seal);
 }
 
+/** What a CPU answers to SetUp and Renew. False if it does not. */
+function readRings(cpu: u32, rings: PairRings): bool {
+  if (!finished(cpu)) return false;
+  for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
+    store<u32>(changetype<usize>(rings) + (i << 2), mail.result(cpu, i));
+  }
+  return true;
+}
+
 export class Crew {
   /** Lanes in all; those of other CPUs are 1 to lanes - 1. */
   lanes: u32 = 1;
   /** Those of them that the device uses now, the first ones; the others are paused. */
   active: u32 = 1;
+  /** Whose fault `takeFault` answered. */
+  faultyCpu: u32 = 0;
 
   /** `nic`: the number of the NIC. */
   constructor(private readonly nic: u32) {}
@@ -87,11 +100,20 @@ export class Crew {
   setUp(cpu: u32, setup: PairSetup, rings: PairRings): bool {
     this.writeSetup(cpu, setup);
     order(cpu, this.nic, mail.Command.SetUp);
-    if (!finished(cpu)) return false;
-    for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
-      store<u32>(changetype<usize>(rings) + (i << 2), mail.result(cpu, i));
-    }
-    return true;
+    return readRings(cpu, rings);
+  }
+
+  /** Has a CPU empty the receive queue (0) or transmit queue (1) of its pair, which was reset. */
+  renew(cpu: u32, queue: u32, rings: PairRings): bool {
+    mail.setArgument(cpu, ARGUMENT_QUEUE, queue);
+    order(cpu, this.nic, mail.Command.Renew);
+    return readRings(cpu, rings);
+  }
+
+  /** Lets it go on after `renew`, once the device has the queue. */
+  resume(cpu: u32): bool {
+    order(cpu, this.nic, mail.Command.Resume);
+    return finished(cpu);
   }
 
   /** Lets a CPU begin; its setup has the notification addresses now. */
@@ -110,6 +132,22 @@ export class Crew {
   isTurned(): bool {
     for (let cpu: u32 = 1; cpu < this.lanes; cpu++) if (!mail.isAnswered(cpu)) return false;
     return true;
+  }
+
+  /** What the lanes from `first` on, which are paused, have yet to send of a source's count. */
+  takeShares(first: u32): u64 {
+    let frames: u64 = 0;
+    for (let cpu = max<u32>(first, 1); cpu < this.lanes; cpu++) {
+      order(cpu, this.nic, mail.Command.Yield);
+      if (finished(cpu)) frames += mail.result64(cpu, 0);
+    }
+    return frames;
+  }
+
+  /** Keeps one CPU away from its rings, until `resume`. False if it does not answer. */
+  stop(cpu: u32): bool {
+    order(cpu, this.nic, mail.Command.Stop);
+    return finished(cpu);
   }
 
   /** Keeps all other CPUs away from their rings. False if one does not answer. */
@@ -151,12 +189,14 @@ export class Crew {
   takeFault(): u32 {
     for (let cpu: u32 = 1; cpu < this.lanes; cpu++) {
       const fault = mail.takeBroken(cpu, this.nic);
-      if (fault != 0) return fault;
+      if (fault == 0) continue;
+      this.faultyCpu = cpu;
+      return fault;
     }
     return 0;
   }
 
-  /** Hands frames that other CPUs left (DHCP, answers to ARP) to CPU 0's stack. */
+  /** Hands frames that other CPUs left (see relay.ts) to CPU 0's stack. */
   receiveFrames(stack: Stack): void {
     for (let cpu: u32 = 1; cpu < this.lanes; cpu++) {
       if (!mail.hasFrame(cpu, this.nic)) continue;
@@ -189,9 +229,11 @@ export class Crew {
     changed = this.change(mail.NicState.LinkUp, linkUp ? 1 : 0) || changed;
     changed = this.change(mail.NicState.MacLow, load<u32>(mac)) || changed;
     changed = this.change(mail.NicState.MacHigh, load<u16>(mac, 4)) || changed;
-    if (stack.arp.known) {
-      changed = this.change(mail.NicState.HopMacLow, load<u32>(stack.arp.mac)) || changed;
-      changed = this.change(mail.NicState.HopMacHigh, load<u16>(stack.arp.mac, 4)) || changed;
+    changed = mirror6.publish(this.nic, stack.net.six) || changed;
+    const hop = stack.hopMac;
+    if (hop != 0) {
+      changed = this.change(mail.NicState.HopMacLow, load<u32>(hop)) || changed;
+      changed = this.change(mail.NicState.HopMacHigh, load<u16>(hop, 4)) || changed;
       changed = this.change(mail.NicState.HopKnown, 1) || changed;
     }
     if (!changed) return;

@@ -290,6 +290,37 @@ export function ip(key: string, address: u32): void {
   commit();
 }
 
+function group6(address: usize, index: u32): u32 {
+  return bswap<u16>(load<u16>(address + 2 * index));
+}
+
+/** The IPv6 address in the 16 bytes at `address`, as RFC 5952 wants it written. */
+export function ip6(key: string, address: usize): void {
+  // The longest run of zero groups, the first of equals, from two on, is written "::".
+  let gap: u32 = 8;
+  let gapEnd: u32 = 8;
+  let longest: u32 = 1;
+  let start: u32 = 0;
+  for (let i: u32 = 0; i < 8; i++) {
+    if (group6(address, i) != 0) start = i + 1;
+    else if (i + 1 - start > longest) {
+      longest = i + 1 - start;
+      gap = start;
+      gapEnd = i + 1;
+    }
+  }
+  beginText(key);
+  for (let i: u32 = 0; i < 8; i++) {
+    if (i == gap) textPart("::");
+    if (i >= gap && i < gapEnd) continue;
+    if (i > 0 && i != gapEnd) textPart(":");
+    const value = group6(address, i);
+    const digits = max<u32>(1, (35 - clz(value)) >> 2);
+    textPartHex(value, digits);
+  }
+  endText();
+}
+
 export function beginObject(key: string): void {
   openLevel(startField(key), 0x7b, 0x7d);
 }

@@ -7,6 +7,7 @@ import * as machine from "./machine";
 import { Runner } from "./apps/runner";
 import { Stack } from "./net/stack";
 import { deadlineIn } from "./time";
+import { Watchdog } from "./watchdog";
 import { Link } from "../drivers/net/link";
 import { QueuePair } from "../drivers/net/queue-pair";
 
@@ -18,6 +19,11 @@ export class Lane {
   readonly runner: Runner;
   /** The device runs and uses this lane. Otherwise nobody touches its rings. */
   running: bool = false;
+  readonly watchdog: Watchdog;
+  /** A queue was emptied since the app's turn: it may have something to do at once. */
+  renewed: bool = false;
+  /** When this turn began. */
+  private start: u64 = 0;
 
   /** At boot only. `index` of `count`: which lane of the NIC it is. */
   constructor(
@@ -29,6 +35,7 @@ export class Lane {
   ) {
     const stack = new Stack(link, pair, nic, index != 0);
     this.stack = stack;
+    this.watchdog = new Watchdog(link.index, pair);
     this.runner = new Runner(pair, stack, index, count);
   }
 
@@ -41,6 +48,7 @@ export class Lane {
   /** One turn of the app. True: there was work. */
   step(start: u64): bool {
     const pair = this.pair;
+    this.start = start;
     pair.disarm();
     const worked = this.runner.step(start);
     if (!worked) return false;
@@ -55,13 +63,20 @@ export class Lane {
 
   /** Until when to sleep: 0 while there is work, or in poll mode; at most `deadline`. */
   rest(worked: bool, deadline: u64): u64 {
+    if (this.renewed) {
+      this.renewed = false;
+      return 0;
+    }
+    const watchdog = this.watchdog;
+    if (this.start >= watchdog.due && watchdog.look(this.start, !worked)) return 0;
     if (config.mode == config.Mode.Poll) return 0;
     // A source does not wait for the device to go on.
     if (worked && (config.mode == config.Mode.Adaptive || config.app == config.App.Source))
       return 0;
     const pair = this.pair;
-    if (pair.arm()) return 0;
-    const sooner = min(deadline, this.runner.deadline());
+    if (pair.arm(this.runner.blocked)) return 0;
+    let sooner = min(deadline, this.runner.deadline());
+    if (pair.tx.ring.outstanding != 0) sooner = min(sooner, watchdog.due);
     return pair.rxVector == 0 ? min(sooner, deadlineIn(POLL_US)) : sooner;
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The machine interface: every function that the module imports, and nothing else in the tree
  * declares one. Three hosts implement it: boot/machine.h in the guest (most of these become one
- * instruction in the caller), test/model for Node, and later a Linux process.
+ * instruction in the caller), test/model for Node, boot/process/host.h in a Linux process.
  *
  * The module exports `boot()`, called once on each CPU, and `step(): u64`, called again and again
  * by the host: it does what there is to do and answers the time stamp until which the CPU may

@@ -16,7 +16,8 @@
  * CPU 0 gets no commands and leaves no frames; in their places it has what it publishes:
  *
  *    16  state, see State                                               CPU 0 writes
- *   512  state of each NIC, 48 words each, see NicState                  CPU 0 writes
+ *   512  state of each NIC, 48 words each, see NicState; from the 16th   CPU 0 writes
+ *        on its IPv6 addresses, as net/mirror6.ts lays them out
  *
  * Words are written and read in program order by each CPU, and on x86 seen in that order by others.
  */
@@ -37,6 +38,8 @@ const FRAME: u32 = 513;
 const STATE: u32 = 16;
 const NIC_STATE: u32 = 512;
 const NIC_STATE_WORDS: u32 = 48;
+/** Where a NIC's IPv6 addresses begin in its words. */
+const STATE6: u32 = 16;
 
 /** In the word before a frame: its bytes below, its NIC above. */
 const FRAME_NIC_SHIFT: u32 = 16;
@@ -61,6 +64,12 @@ export enum Command {
   Report,
   /** All lanes are made: nothing is allocated any more. */
   Seal,
+  /** One of your queues was reset alone: empty it, argument 0 says which. */
+  Renew,
+  /** It is the device's again: go on. */
+  Resume,
+  /** You are paused: say how many frames you have yet to send, for somebody else to do it. */
+  Yield,
 }
 
 /** What CPU 0 publishes for all. */
@@ -110,6 +119,15 @@ export function nicState(nic: u32, item: NicState): u32 {
 
 export function setNicState(nic: u32, item: NicState, value: u32): void {
   machine.mailboxWrite(word(0, NIC_STATE + nic * NIC_STATE_WORDS + item), value);
+}
+
+/** A NIC's IPv6 addresses, as net/mirror6.ts lays them out. */
+export function state6(nic: u32, index: u32): u32 {
+  return machine.mailboxRead(word(0, NIC_STATE + nic * NIC_STATE_WORDS + STATE6 + index));
+}
+
+export function setState6(nic: u32, index: u32, value: u32): void {
+  machine.mailboxWrite(word(0, NIC_STATE + nic * NIC_STATE_WORDS + STATE6 + index), value);
 }
 
 // ---- commands ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import * as worker from "./worker";
 import { NO_VECTOR, allocateVector, routeLine } from "./interrupts";
 import { seal } from "./memory/arena";
 import { NEVER, deadlineIn } from "./time";
-import { featureName } from "../drivers/virtio/features";
+import { RING_PACKED, featureName } from "../drivers/virtio/features";
 export { abort } from "./check";
 
 const SECOND_US: u64 = 1000000;
@@ -56,12 +56,10 @@ export function boot(): void {
 }
 
 function bootDevices(): void {
-  if (config.ring == config.Ring.Packed) {
-    events.fatal("ring: packed is not in this version");
-    return;
-  }
-  const leftOut = featuresLeftOut();
-  if (events.isEnded() || !nics.bringUp(leftOut)) return;
+  let leftOut = featuresLeftOut();
+  if (events.isEnded()) return;
+  if (config.ring == config.Ring.Split) leftOut |= (<u64>1) << RING_PACKED;
+  if (!nics.bringUp(leftOut)) return;
   openConsole(unchecked(acpi.apicIds[0]));
   nics.printLinks();
   if (config.stats != 0) statsDeadline = deadlineIn(config.stats * SECOND_US);

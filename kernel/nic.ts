@@ -8,15 +8,25 @@ import * as cpus from "./cpus";
 import * as events from "./events";
 import * as forward from "./nics-forward";
 import * as lanes from "./lanes";
+import * as machine from "./machine";
 import { Crew } from "./crew";
 import { Lane } from "./lane";
+import { deadlineIn } from "./time";
 import { Control } from "./control";
+import { allocate } from "./memory/arena";
+import { GROUPS_MAX } from "./net/addresses6";
+import * as features from "../drivers/virtio/features";
 import { NetDevice } from "../drivers/net/device";
 import * as report from "../drivers/net/device-report";
 import { PairRings, PairSetup } from "../drivers/net/pair-setup";
+import { faultMessage, isReceiveFault, isStuck } from "../drivers/net/queue-pair";
+import { giveQueue, takeQueue } from "../drivers/net/queue-reset";
 
-/** Recoveries in one run; a device that needs more is given up on. */
-const RECOVERIES_MAX: u32 = 1000;
+/** Resets in one run that the device made necessary; one that needs more is given up on. */
+const FAILURES_MAX: u32 = 1000;
+
+/** A queue that goes wrong again so soon after it was reset alone is not reset alone again. */
+const QUEUE_CALM_US: u64 = 60_000_000;
 
 /** How a device leaves: the machine asks first, or it is gone. */
 export enum Departure {
@@ -25,7 +35,12 @@ export enum Departure {
 }
 
 export class Nic {
+  /** Resets of the device, asked for ones included; and of queues alone. */
   recoveries: u32 = 0;
+  queueResets: u32 = 0;
+  private failures: u32 = 0;
+  /** For each queue a time stamp until which it is not reset alone again. */
+  private readonly calm: usize = allocate((2 * acpi.CPUS_MAX) << 3);
   readonly control: Control;
   readonly crew: Crew;
   /** The device is there and runs. Otherwise it was plugged out, and may come back. */
@@ -95,11 +110,19 @@ export class Nic {
       if (own == null) {
         own = lanes.make(this.device.link, setup, this.nicConfig, 0, this.crew.lanes);
         this.own = own;
+        this.hearGroups(own);
       }
       own.pair.renew(setup);
       own.pair.describe(rings);
     }
     return this.device.enablePair(cpu, setup, rings, unchecked(acpi.apicIds[cpu]));
+  }
+
+  /** Has the device let in what IPv6 sends to groups, if it may be told such things. */
+  private hearGroups(own: Lane): void {
+    if (!features.has(this.device.accepted, features.CTRL_RX)) return;
+    const groups = allocate(GROUPS_MAX * 6);
+    this.device.settings.setGroups(groups, own.stack.net.six.writeGroups(groups));
   }
 
   /** virtio 1.4 §5.1.2: receiveq1 is 0, transmitq1 is 1, and so on. */
@@ -123,14 +146,59 @@ export class Nic {
     return null;
   }
 
-  /** Resets a device that went wrong, and brings it up again; ends the run if it will not. */
-  recover(reason: string): void {
-    // What is not there any more reads as all ones, which looks like every fault there is.
-    if (!this.device.transport.pci.isThere()) {
-      this.remove(Departure.Surprise);
-      return;
+  /**
+   * Repairs what a lane reported (QueuePair.fault): the queue alone if the device can, and if that
+   * was not done a moment ago; else all of it. Also all of it for a queue that is only stuck: QEMU
+   * (10.0) does not survive the reset of a transmit queue whose packets its backend does not take.
+   */
+  heal(cpu: u32, fault: u32): void {
+    if (this.isGone()) return;
+    const queue = 2 * cpu + (isReceiveFault(fault) ? 0 : 1);
+    printFault(this.device.link.index, queue, fault);
+    const calm = this.calm + (queue << 3);
+    if (!isStuck(fault) && machine.tsc() >= load<u64>(calm)) {
+      store<u64>(calm, deadlineIn(QUEUE_CALM_US));
+      if (this.resetQueue(cpu, queue)) return;
     }
+    this.failures++;
+    this.restart();
+  }
+
+  /** virtio 1.4 §2.6.1: takes the queue, has its owner empty it, and gives it again. */
+  private resetQueue(cpu: u32, queue: u32): bool {
+    const device = this.device;
+    const rings = this.rings;
+    if (!takeQueue(device, queue)) return false;
+    const isRx = (queue & 1) == 0;
+    if (cpu == 0) {
+      this.lane.pair.renewQueue(isRx);
+      this.lane.renewed = true;
+      this.lane.pair.describe(rings);
+    } else if (!this.crew.renew(cpu, queue & 1, rings)) return false;
+    if (!giveQueue(device, queue, device.setup, rings)) return false;
+    this.queueResets++;
+    events.begin("warning");
+    events.text("message", "a queue was reset, all others went on");
+    events.num("nic", device.link.index);
+    events.num("queue", queue);
+    events.end();
+    if (cpu != 0) return this.crew.resume(cpu);
+    if (isRx) this.lane.pair.refill();
+    return true;
+  }
+
+  /** What is not there any more reads as all ones, which looks like every fault there is. */
+  private isGone(): bool {
+    if (this.device.transport.pci.isThere()) return false;
+    this.remove(Departure.Surprise);
+    return true;
+  }
+
+  /** Resets a device that went wrong, and brings it up again; ends the run if it will not. */
+  private recover(reason: string): void {
+    if (this.isGone()) return;
     events.error(reason);
+    this.failures++;
     this.restart();
   }
 
@@ -144,16 +212,14 @@ export class Nic {
     this.control.abandon();
     this.crew.forgetFaults();
     const problem =
-      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
-    if (problem != null && !this.device.transport.pci.isThere()) {
-      this.remove(Departure.Surprise);
-      return;
-    }
+      this.failures > FAILURES_MAX ? "the device went wrong too often" : this.bringUp();
+    if (problem != null && this.isGone()) return;
     if (problem != null) {
       events.fatal(problem);
       return;
     }
     this.lane.runner.restart();
+    this.lane.renewed = true;
     this.control.resume();
   }
 
@@ -214,7 +280,20 @@ export class Nic {
     if (!this.control.busy) return;
     const problem = this.control.poll(this.lane);
     if (problem != null) this.recover(problem);
-    else if (this.control.wantsReset) this.restart();
+    else if (this.control.wantsReset) this.resetAsked();
+  }
+
+  /** What a console line asked for; a queue that cannot be reset alone takes the device with it. */
+  private resetAsked(): void {
+    const queue = this.control.queueToReset;
+    if (queue >= 0) {
+      const cpu = <u32>queue >> 1;
+      if ((cpu == 0 || this.crew.stop(cpu)) && this.resetQueue(cpu, queue)) {
+        this.control.resume();
+        return;
+      }
+    }
+    this.restart();
   }
 
   private change(): void {
@@ -234,4 +313,13 @@ export class Nic {
     this.lane.stack.announce();
     this.control.acknowledge();
   }
+}
+
+/** A device that lies is an error; one that is only stuck has a warning. */
+function printFault(nic: u32, queue: u32, fault: u32): void {
+  events.begin(isStuck(fault) ? "warning" : "error");
+  events.text("message", faultMessage(fault));
+  events.num("nic", nic);
+  events.num("queue", queue);
+  events.end();
 }

@@ -8,7 +8,7 @@ import * as arena from "./memory/arena";
 import { Nic } from "./nic";
 import { RX_PROMISCUOUS } from "../drivers/net/commands";
 import { RESERVE_BYTES, RING_SIZE_MIN } from "../drivers/net/device";
-import { NET_HEADER_BYTES, PacketPool } from "../drivers/net/packet";
+import { PLAIN_HEADER_BYTES, PacketPool } from "../drivers/net/packet";
 import { PairSetup } from "../drivers/net/pair-setup";
 import { QueuePair, packetsFor } from "../drivers/net/queue-pair";
 import * as features from "../drivers/virtio/features";
@@ -52,9 +52,12 @@ export function letAllIn(nic: Nic): void {
   if (features.has(device.accepted, features.CTRL_RX)) device.settings.presetRxMode(RX_PROMISCUOUS);
 }
 
-/** Receive offloads whose packets a NIC that accepts `accepted` could not send as they are. */
+/**
+ * What makes packets that a NIC with `accepted` could not send as they are: receive offloads, and
+ * the longer header of hash reports.
+ */
 function notCarriedBy(accepted: u64): u64 {
-  let missing: u64 = 0;
+  let missing: u64 = (<u64>1) << features.HASH_REPORT;
   if (!features.has(accepted, features.CSUM)) missing |= 1 << features.GUEST_CSUM;
   if (!features.has(accepted, features.HOST_TSO4)) missing |= 1 << features.GUEST_TSO4;
   if (!features.has(accepted, features.HOST_TSO6)) missing |= 1 << features.GUEST_TSO6;
@@ -85,8 +88,8 @@ function sharePool(a: PairSetup, b: PairSetup): bool {
 
 function bytesOf(a: PairSetup, b: PairSetup): u32 {
   const packets = packetsFor(a) + packetsFor(b);
-  const rings = QueuePair.ringBytes(a) + QueuePair.ringBytes(b);
-  return PacketPool.bytes(packets, a.frameBytes + NET_HEADER_BYTES) + rings + 2 * RESERVE_BYTES;
+  const rings = QueuePair.ringsBytes(a) + QueuePair.ringsBytes(b);
+  return PacketPool.bytes(packets, a.frameBytes + PLAIN_HEADER_BYTES) + rings + 2 * RESERVE_BYTES;
 }
 
 function halve(setup: PairSetup): void {

@@ -19,7 +19,6 @@ import { PciFunction } from "../drivers/pci/function";
 import { useEcam } from "../drivers/pci/config-space";
 import { NetDevice, isNetDevice } from "../drivers/net/device";
 import { printLink } from "../drivers/net/device-report";
-import { faultMessage } from "../drivers/net/queue-pair";
 
 const table = new StaticArray<Nic>(config.NICS_MAX);
 export let count: u32 = 0;
@@ -50,15 +49,17 @@ export function bringUp(leftOut: u64): bool {
 function findAll(leftOut: u64): bool {
   useEcam(acpi.ecamBase);
   setBarWindow(acpi.ecamBase, machine.memoryEnd());
+  const mustPack = config.ring == config.Ring.Packed;
   const polling = config.mode == config.Mode.Poll;
   for (let bdf = nextFunction(NO_FUNCTION); bdf != NO_FUNCTION; bdf = nextFunction(bdf)) {
     const pci = new PciFunction(bdf);
     if (!isNetDevice(pci)) continue;
     if (count == config.NICS_MAX) {
-      events.fatal("more than 8 virtio-net devices on the PCI buses");
+      events.fatal("more than 6 virtio-net devices on the PCI buses");
       return false;
     }
-    const device = new NetDevice(count, pci, leftOut, polling, unchecked(acpi.apicIds[0]));
+    const apicId = unchecked(acpi.apicIds[0]);
+    const device = new NetDevice(count, pci, leftOut, mustPack, polling, apicId);
     unchecked((table[count] = new Nic(device, config.nic(count))));
     count++;
   }
@@ -101,17 +102,18 @@ export function attend(start: u64): u64 {
 /** A few comparisons when there is nothing. */
 function attendTo(nic: Nic, start: u64): u64 {
   const lane = nic.lane;
-  if (lane.pair.isBroken()) nic.recover(faultMessage(lane.pair.fault()));
+  if (lane.pair.isBroken()) nic.heal(0, lane.pair.fault());
   if (nic.present) nic.attend();
   const others = nic.crew;
   if (others.lanes > 1 && nic.present) {
     others.receiveFrames(lane.stack);
-    others.publish(lane.stack, nic.device.link.linkUp);
     const fault = others.takeFault();
-    if (fault != 0) nic.recover(faultMessage(fault));
+    if (fault != 0) nic.heal(others.faultyCpu, fault);
   }
   if (!nic.present) return NEVER;
   if (start >= nic.stackDeadline || lane.stack.listens) nic.stackDeadline = lane.stack.poll(start);
+  // After the timers: an address that has just become ours, or is no longer, is every lane's.
+  others.publish(lane.stack, nic.device.link.linkUp);
   if (!nic.readyPrinted && lane.stack.ready) announce(nic);
   return min(nic.stackDeadline, nic.control.deadline);
 }
@@ -138,7 +140,7 @@ function announce(nic: Nic): void {
   events.num("prefix", lane.stack.prefix);
   events.num("mtu", link.mtu);
   events.num("queues", nic.crew.lanes);
-  events.text("ring", "split");
+  events.text("ring", nic.device.setup.packed != 0 ? "packed" : "split");
   events.text("mode", config.modeName());
   events.text("app", config.appName());
   events.num("rx_size", lane.pair.rx.ring.size);

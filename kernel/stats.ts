@@ -10,6 +10,7 @@ import { Crew } from "./crew";
 import { Lane } from "./lane";
 import { Nic } from "./nic";
 import { DROP_REASONS, DropReason, dropName } from "./net/drops";
+import { HashReports, REPORTS, REPORT_NAMES } from "../drivers/net/hash-report";
 import { QUEUE_COUNTERS, QueueStatistics } from "../drivers/net/statistics";
 
 /** QueueStatistics in its order: counters, then the driver's reasons for dropping. */
@@ -21,7 +22,13 @@ const COUNTERS: StaticArray<string> = [
   "polls",
   "cycles",
 ];
-const QUEUE_DROPS: StaticArray<string> = ["used_length", "num_buffers", "offload", "too_long"];
+const QUEUE_DROPS: StaticArray<string> = [
+  "used_length",
+  "num_buffers",
+  "offload",
+  "too_long",
+  "reset",
+];
 
 /** Places of a lane's numbers in the mail; each direction's drops by the driver are among its. */
 const RX: u32 = 0;
@@ -31,6 +38,11 @@ const POOL_SIZE: u32 = POOL_FREE + 1;
 const ACCEPTED: u32 = POOL_FREE + 2;
 const DISCARDED: u32 = POOL_FREE + 3;
 const DROPS: u32 = POOL_FREE + 4;
+/** Reports of hashes: packets with each kind, the last hash and its kind. */
+const HASHES: u32 = DROPS + DROP_REASONS;
+const HASH_VALUE: u32 = HASHES + REPORTS;
+const HASH_REPORT: u32 = HASH_VALUE + 1;
+const WATCHDOG: u32 = HASH_REPORT + 1;
 
 /** Puts a lane's numbers where CPU 0 can read them. */
 export function publish(cpu: u32, lane: Lane): void {
@@ -47,6 +59,14 @@ export function publish(cpu: u32, lane: Lane): void {
   for (let i: u32 = 0; i < DROP_REASONS; i++) {
     mail.setStatistic(cpu, DROPS + i, drops.get(<DropReason>i));
   }
+  publishHashes(cpu, pair.rx.hashes);
+  mail.setStatistic(cpu, WATCHDOG, lane.watchdog.actions);
+}
+
+function publishHashes(cpu: u32, hashes: HashReports): void {
+  for (let i: u32 = 0; i < REPORTS; i++) mail.setStatistic(cpu, HASHES + i, hashes.count(i));
+  mail.setStatistic(cpu, HASH_VALUE, hashes.value);
+  mail.setStatistic(cpu, HASH_REPORT, hashes.report);
 }
 
 function publishDirection(
@@ -77,6 +97,7 @@ export function print(nic: Nic): void {
   events.num("accepted", sum(crew, ACCEPTED));
   events.num("discarded", sum(crew, DISCARDED));
   events.num("recoveries", nic.recoveries);
+  events.num("queue_resets", nic.queueResets);
   events.end();
 }
 
@@ -114,7 +135,25 @@ function printDirection(name: string, cpu: u32, first: u32): void {
     }
   }
   events.endObject();
+  if (first == RX) printHashes(cpu);
+  else printIfAny("watchdog", mail.statistic(cpu, WATCHDOG));
   events.endObject();
+}
+
+/** Packets by what the device said of their hashes, and the last hash. */
+function printHashes(cpu: u32): void {
+  let total: u64 = 0;
+  for (let i: u32 = 0; i < REPORTS; i++) total += mail.statistic(cpu, HASHES + i);
+  if (total == 0) return;
+  events.beginObject("hashes");
+  for (let i: u32 = 0; i < REPORTS; i++) {
+    printIfAny(REPORT_NAMES[i], mail.statistic(cpu, HASHES + i));
+  }
+  events.endObject();
+  const report = <u32>mail.statistic(cpu, HASH_REPORT);
+  if (report == 0) return;
+  events.text("last_hash_report", REPORT_NAMES[report]);
+  events.hex("last_hash", mail.statistic(cpu, HASH_VALUE), 8);
 }
 
 function printIfAny(name: string, count: u64): void {

@@ -32,7 +32,7 @@ export function parseNumber(pointer: usize, length: u32, low: u64, high: u64): b
   return length > 0 && total >= low && total <= high;
 }
 
-function hexValue(c: u32): u32 {
+export function hexDigit(c: u32): u32 {
   if (c - 0x30 < 10) return c - 0x30;
   const letter = c | 0x20;
   return letter - 0x61 < 6 ? letter - 0x57 : 16;
@@ -41,8 +41,8 @@ function hexValue(c: u32): u32 {
 /** Reads two hexadecimal digits a byte into the bytes at `to`. */
 export function parseHex(pointer: usize, length: u32, to: usize): bool {
   for (let i: u32 = 0; i < length; i += 2) {
-    const high = hexValue(load<u8>(pointer + i));
-    const low = i + 1 < length ? hexValue(load<u8>(pointer + i, 1)) : 16;
+    const high = hexDigit(load<u8>(pointer + i));
+    const low = i + 1 < length ? hexDigit(load<u8>(pointer + i, 1)) : 16;
     if (high > 15 || low > 15) return false;
     store<u8>(to + (i >> 1), <u8>((high << 4) | low));
   }

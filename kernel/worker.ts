@@ -10,8 +10,10 @@ import * as mail from "./mail";
 import * as stats from "./stats";
 import { Lane } from "./lane";
 import { seal } from "./memory/arena";
+import * as mirror6 from "./net/mirror6";
 import { NEVER } from "./time";
 import { Link } from "../drivers/net/link";
+import { BURST_MAX } from "../drivers/net/packet";
 import {
   PAIR_RINGS_WORDS,
   PAIR_SETUP_WORDS,
@@ -22,6 +24,7 @@ import {
 /** Argument 0 is the number of lanes, then comes the pair's setup. */
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
+const ARGUMENT_QUEUE: u32 = 0;
 
 /** What this CPU has of one NIC, from its first set-up on. */
 class Post {
@@ -105,6 +108,9 @@ function obeyFor(post: Post, command: mail.Command): void {
   if (command == mail.Command.Start) start(post);
   else if (command == mail.Command.Turn) turn(post);
   else if (command == mail.Command.Report) stats.publish(cpu, post.lane);
+  else if (command == mail.Command.Yield) yieldShare(post);
+  else if (command == mail.Command.Renew) renew(post);
+  else if (command == mail.Command.Resume) resume(post);
   else {
     post.started = false;
     post.lane.running = false;
@@ -128,6 +134,10 @@ function setUp(nic: u32): void {
   store<u16>(link.mac, <u16>setup.macHigh, 4);
   link.mtu = setup.mtu;
   post.lane.pair.renew(setup);
+  answerRings(post);
+}
+
+function answerRings(post: Post): void {
   post.lane.pair.describe(rings);
   for (let i: u32 = 0; i < PAIR_RINGS_WORDS; i++) {
     mail.setResult(cpu, i, load<u32>(changetype<usize>(rings) + (i << 2)));
@@ -146,6 +156,18 @@ function postOf(nic: u32): Post {
   return post;
 }
 
+/** Queue 0 of the pair receives, queue 1 transmits. */
+function renew(post: Post): void {
+  post.lane.pair.renewQueue(mail.argument(cpu, ARGUMENT_QUEUE) == 0);
+  answerRings(post);
+}
+
+function resume(post: Post): void {
+  post.started = true;
+  turn(post);
+  if (mail.argument(cpu, ARGUMENT_QUEUE) == 0) post.lane.pair.refill();
+}
+
 function start(post: Post): void {
   readSetup();
   post.lane.runner.restart();
@@ -157,7 +179,21 @@ function start(post: Post): void {
 
 /** Paused, everything stays as it is: rings, packets in hand, and what the device still sends. */
 function turn(post: Post): void {
-  post.lane.running = post.started && cpu < mail.nicState(post.nic, mail.NicState.Active);
+  const lane = post.lane;
+  const ran = lane.running;
+  lane.running = post.started && cpu < mail.nicState(post.nic, mail.NicState.Active);
+  if (ran && !lane.running) drain(lane);
+}
+
+/** Answers what had come in before: afterwards nothing may be sent on this queue. */
+function drain(lane: Lane): void {
+  if (config.app != config.App.Echo) return;
+  let left: u32 = 1 + lane.pair.rx.ring.size / BURST_MAX;
+  while (left > 0 && lane.step(machine.tsc())) left--;
+}
+
+function yieldShare(post: Post): void {
+  mail.setResult64(cpu, 0, post.lane.runner.yieldShare());
 }
 
 /** Takes over what CPU 0 published of link and addresses. */
@@ -179,8 +215,9 @@ function adopt(post: Post): void {
     mail.nicState(nic, mail.NicState.Gateway),
     mail.nicState(nic, mail.NicState.Configuring) != 0,
   );
+  mirror6.adopt(nic, stack.net.six);
   if (mail.nicState(nic, mail.NicState.HopKnown) != 0) {
     const hopLow = mail.nicState(nic, mail.NicState.HopMacLow);
-    stack.arp.mirror(hopLow, mail.nicState(nic, mail.NicState.HopMacHigh));
+    stack.mirrorHop(hopLow, mail.nicState(nic, mail.NicState.HopMacHigh));
   }
 }

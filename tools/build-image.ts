@@ -14,7 +14,7 @@ const BUILD = "build";
 const [name = "vireo", config = "asconfig.json"] = process.argv.slice(2);
 /** Where the steps leave their intermediate files, one folder an image. */
 const WORK = `${BUILD}/${name}`;
-const IMAGE_BYTES_MAX = 144 * 1024;
+const IMAGE_BYTES_MAX = 192 * 1024;
 
 const COMPILE = [
   "-std=gnu11",

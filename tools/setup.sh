@@ -28,7 +28,16 @@ programs() {
   [ "$goal" = run ] && return
   echo 'ip iproute2' 'ping iputils-ping' 'arping iputils-arping' 'tcpdump tcpdump'
   echo 'nc netcat-openbsd' 'taskset util-linux' 'dpdk-testpmd dpdk-dev' 'clang-format clang-format'
-  echo 'ethtool ethtool' 'python3 python3'
+  echo 'radvd radvd'
+  echo 'ethtool ethtool' 'python3 python3' 'iperf3 iperf3' 'socat socat'
+  echo 'ovs-vswitchd openvswitch-switch' 'libvirtd libvirt-daemon-system' 'virsh libvirt-clients'
+  echo '/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk openvswitch-switch-dpdk'
+}
+
+# The host lab's kernel is downloaded by apt, which must know where (test/harness/src/lab/image.ts).
+know_packages() {
+  [ "$goal" = test ] && [ "$(id -u)" -eq 0 ] && [ ! -e /dev/vhost-net ] || return 0
+  [ -e build/lab/packages ] || apt-cache show linux-image-amd64 >/dev/null 2>&1 || apt-get update -qq
 }
 
 missing_packages() {
@@ -85,4 +94,5 @@ install_modules() {
 
 node_is_new_enough || fail 'Node.js 20 or newer is needed; install it from nodejs.org or your distribution'
 install_packages
+know_packages
 install_modules

@@ -29,9 +29,11 @@ interface Step {
 }
 
 const bin = (name: string) => `node_modules/.bin/${name}`;
-const boot = readdirSync("boot")
-  .filter((name) => /\.[ch]$/.test(name))
-  .map((name) => `boot/${name}`);
+const sourcesInC = ["boot", "test/bench"].flatMap((folder) =>
+  readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => /\.[ch]$/.test(name))
+    .map((name) => `${folder}/${name}`),
+);
 
 /** Warnings fail too; what is below them (remarks on its own configuration) is not shown. */
 const BIOME_LEVEL = ["--error-on-warnings", "--diagnostic-level=warn"];
@@ -43,7 +45,7 @@ const CHECKS: readonly Step[] = [
     args: ["-p", "tsconfig.as.json"],
   },
   { name: "Biome", program: bin("biome"), args: ["check", ...BIOME_LEVEL, "."] },
-  { name: "format of C", program: "clang-format", args: ["--dry-run", "-Werror", ...boot] },
+  { name: "format of C", program: "clang-format", args: ["--dry-run", "-Werror", ...sourcesInC] },
 ];
 
 function secondsSince(begin: number): string {

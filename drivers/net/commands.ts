@@ -20,6 +20,7 @@ const ANNOUNCE_ACK: u32 = 0;
 const CLASS_MQ: u32 = 4;
 const MQ_VQ_PAIRS_SET: u32 = 0;
 const MQ_RSS_CONFIG: u32 = 1;
+const MQ_HASH_CONFIG: u32 = 2;
 const CLASS_GUEST_OFFLOADS: u32 = 5;
 const GUEST_OFFLOADS_SET: u32 = 0;
 const CLASS_NOTF_COAL: u32 = 6;
@@ -74,6 +75,11 @@ export function setPairs(control: ControlQueue, pairs: u32): bool {
 /** The configuration stands at `control.data` already (rss.ts). virtio 1.4 §5.1.9.5.7.1 */
 export function setRss(control: ControlQueue, bytes: u32): bool {
   return control.send(CLASS_MQ, MQ_RSS_CONFIG, bytes);
+}
+
+/** The configuration stands at `control.data` already (hash-report.ts). §5.1.9.5.6.4 */
+export function setHash(control: ControlQueue, bytes: u32): bool {
+  return control.send(CLASS_MQ, MQ_HASH_CONFIG, bytes);
 }
 
 /** Turns on the receive offloads whose bits are set, and the others off. §5.1.9.5.9 */

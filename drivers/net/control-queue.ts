@@ -10,8 +10,9 @@
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
 import { deadlineIn } from "../../kernel/time";
-import { RingFault } from "../virtio/ring";
-import { SplitRing } from "../virtio/split-ring";
+import { Doorbell } from "../virtio/doorbell";
+import { Ring, RingFault, RingOptions } from "../virtio/ring";
+import { makeRing } from "../virtio/rings";
 import { Burst, Packet } from "./packet";
 
 const RING_SIZE_MAX: u32 = 64;
@@ -39,15 +40,14 @@ export enum ControlState {
 }
 
 export class ControlQueue {
-  readonly ring: SplitRing;
+  readonly ring: Ring;
   state: ControlState = ControlState.Idle;
-  notifyAddress: u32 = 0;
+  readonly doorbell: Doorbell = new Doorbell();
   /** The last command: class, command and data as the device gets them, and their bytes. */
   bytes: u32 = 0;
   /** Bytes of the last result, without the ack; and how many there was room for. */
   resultBytes: u32 = 0;
   private resultMax: u32 = 0;
-  private queueIndex: u32 = 0;
   private deadline: u64 = 0;
   private readonly out: usize = allocate(HEAD_BYTES + CONTROL_DATA_BYTES, 64);
   /** One byte in front of a cache line, so that the result behind the ack is aligned. */
@@ -55,15 +55,14 @@ export class ControlQueue {
   private readonly token: Packet = new Packet();
   private readonly done: Burst = Burst.create();
 
-  /** `sizeMax`: what the device allows, a power of two. At boot only. */
-  constructor(sizeMax: u32) {
-    this.ring = new SplitRing(min(sizeMax, RING_SIZE_MAX), false);
+  /** `sizeMax`: what the device allows, a power of two unless `packed`. At boot only. */
+  constructor(packed: bool, sizeMax: u32) {
+    this.ring = makeRing(packed, min(sizeMax, RING_SIZE_MAX), false);
   }
 
   /** For a device that was reset. */
-  renew(queueIndex: u32, eventIdx: bool): void {
-    this.queueIndex = queueIndex;
-    this.ring.reset(eventIdx, false);
+  renew(options: RingOptions): void {
+    this.ring.reset(options);
     this.ring.disableInterrupts();
     this.state = ControlState.Idle;
   }
@@ -114,7 +113,7 @@ export class ControlQueue {
     const ring = this.ring;
     ring.offerCommand(this.token, this.out, bytes, this.into, 1 + resultMax);
     ring.publish();
-    if (ring.needsNotification()) machine.mmioWrite16(this.notifyAddress, this.queueIndex);
+    if (ring.needsNotification()) this.doorbell.ring(ring);
     this.state = ControlState.Pending;
     this.deadline = deadlineIn(TIMEOUT_US);
   }

@@ -9,6 +9,7 @@ import { NO_VECTOR, allocateVector, messageAddress } from "../../kernel/interrup
 import { deadlineIn } from "../../kernel/time";
 import { PciFunction } from "../pci/function";
 import * as features from "../virtio/features";
+import { RingOptions } from "../virtio/ring";
 import * as status from "../virtio/status";
 import { NO_MSIX_VECTOR, VirtioPci } from "../virtio/transport";
 import { NetConfig } from "./net-config";
@@ -25,7 +26,7 @@ const VENDOR: u32 = 0x1af4;
 const DEVICE_MODERN: u32 = 0x1041;
 const DEVICE_TRANSITIONAL: u32 = 0x1000;
 
-/** Ring sizes: what we use at most, and below what it makes no sense. Powers of two. */
+/** Ring sizes: what we use at most, and below what it makes no sense. */
 const RING_SIZE_MAX: u32 = 1024;
 export const RING_SIZE_MIN: u32 = 2;
 
@@ -71,8 +72,10 @@ export class NetDevice {
   withheld: u64 = 0;
   /** How many devices the memory that is left is for, this one included. */
   shares: u32 = 1;
+  private readonly controlOptions: RingOptions = new RingOptions();
   private offered: u64 = 0;
   private leftOut: u64;
+  private mustPack: bool;
   private polling: bool;
   private apicId: u32;
   private printed: bool = false;
@@ -80,14 +83,25 @@ export class NetDevice {
   private configInterrupts: u32 = 0;
   private nextLook: u64 = 0;
 
-  /** `leftOut`: features not to accept. `polling`: queue interrupts are never wanted. */
-  constructor(index: u32, pci: PciFunction, leftOut: u64, polling: bool, apicId: u32) {
+  /**
+   * `leftOut`: features not to accept. `mustPack`: it is an error if rings cannot be packed.
+   * `polling`: queue interrupts are never wanted.
+   */
+  constructor(
+    index: u32,
+    pci: PciFunction,
+    leftOut: u64,
+    mustPack: bool,
+    polling: bool,
+    apicId: u32,
+  ) {
     const link = new Link(index);
     const transport = new VirtioPci(pci);
     this.link = link;
     this.transport = transport;
     this.config = new NetConfig(transport, link);
     this.leftOut = leftOut;
+    this.mustPack = mustPack;
     this.polling = polling;
     this.apicId = apicId;
   }
@@ -161,11 +175,21 @@ export class NetDevice {
 
   /** Fills in where to notify the two queues that `setup` names. */
   findNotify(setup: PairSetup): bool {
-    const rx = this.transport.notifyAddress(setup.rxQueue);
-    const tx = this.transport.notifyAddress(setup.txQueue);
+    const transport = this.transport;
+    const bytes = this.notifyBytes;
+    const rx = transport.notifyAddress(setup.rxQueue, bytes);
+    const tx = transport.notifyAddress(setup.txQueue, bytes);
+    const named = features.has(this.accepted, features.NOTIF_CONFIG_DATA);
     setup.rxNotify = rx - 1;
     setup.txNotify = tx - 1;
+    setup.rxNotifyName = transport.notifyName(setup.rxQueue, named);
+    setup.txNotifyName = transport.notifyName(setup.txQueue, named);
     return rx != 0 && tx != 0;
+  }
+
+  /** virtio 1.4 §4.1.5.2.1: the width of a notification. */
+  private get notifyBytes(): u32 {
+    return features.has(this.accepted, features.NOTIFICATION_DATA) ? 4 : 2;
   }
 
   /** Sets the control queue up, then DRIVER_OK, then tells how many pairs there are. */
@@ -178,6 +202,7 @@ export class NetDevice {
     if (!this.steer(control, pairs)) {
       return this.fail("the device does not take the number of queue pairs");
     }
+    if (!this.configureHash(control)) return this.fail("the device does not answer a command");
     if (this.isAddressUnknown()) {
       commands.setMac(control, this.link.mac);
       if (control.wait() == ControlState.Refused) {
@@ -208,6 +233,24 @@ export class NetDevice {
     return hasMq && commands.setPairs(control, pairs) && control.wait() == ControlState.Done;
   }
 
+  /** virtio 1.4 §5.1.9.5.6.4: with RSS on, its types are reported; else those of a command. */
+  private configureHash(control: ControlQueue): bool {
+    if (!this.reportsHash) return true;
+    const hash = this.settings.hash;
+    if (!hash.known) hash.useDefaults(this.config);
+    if (this.settings.rss.enabled) return true;
+    hash.sendHash(control);
+    const state = control.wait();
+    if (state == ControlState.Refused) {
+      events.warning("the device does not take the types of hashes");
+    }
+    return state != ControlState.Failed;
+  }
+
+  get reportsHash(): bool {
+    return features.has(this.accepted, features.HASH_REPORT);
+  }
+
   /** virtio 1.4 §5.1.9.5.2.2: an address that is not the one in mac is told to the device. */
   private isAddressUnknown(): bool {
     return (
@@ -232,9 +275,14 @@ export class NetDevice {
       report.printDevice(this.link.index, transport.pci, this.offered, transport.offered(1));
     }
     let accepted = features.choose(this.offered, this.leftOut | this.withheld);
+    if (!transport.hasNotifyNames) accepted &= ~((<u64>1) << features.NOTIF_CONFIG_DATA);
+    // Memory is given out once, for one format of the rings.
+    const hasRings = this.setup.rxSize != 0;
+    if (hasRings && this.setup.packed == 0) accepted &= ~((<u64>1) << features.RING_PACKED);
     // virtio 1.4 §3.1.1 lets us read, not write, the configuration before we decide.
     const mtuUsable = !features.has(accepted, features.MTU) || this.config.isMtuUsable();
     if (!mtuUsable) accepted &= ~((<u64>1) << features.MTU);
+    if (!transport.hasQueueReset) accepted &= ~((<u64>1) << features.RING_RESET);
     if (!this.printed) {
       const declined = this.offered & ~accepted;
       const index = this.link.index;
@@ -249,6 +297,10 @@ export class NetDevice {
         ? "version_1 was left out, and the driver cannot work without it"
         : "the device does not offer version_1: it is legacy only";
     }
+    if (!features.has(accepted, features.RING_PACKED)) {
+      if (this.mustPack) return "ring=packed, but the device's rings cannot be packed";
+      if (hasRings && this.setup.packed != 0) return "the device no longer has packed rings";
+    }
     transport.accept(accepted);
     transport.addStatus(status.FEATURES_OK);
     if (!(transport.status() & status.FEATURES_OK)) return "the device refuses the features";
@@ -261,6 +313,10 @@ export class NetDevice {
   /** What all pairs have in common; sizes the first time only, for memory is given out once. */
   private choosePairs(): string | null {
     const setup = this.setup;
+    setup.packed = features.has(this.accepted, features.RING_PACKED) ? 1 : 0;
+    setup.inOrder = features.has(this.accepted, features.IN_ORDER) ? 1 : 0;
+    const withData = features.has(this.accepted, features.NOTIFICATION_DATA);
+    setup.notificationData = withData ? 1 : 0;
     setup.eventIdx = features.has(this.accepted, features.EVENT_IDX) ? 1 : 0;
     setup.indirect = features.has(this.accepted, features.INDIRECT_DESC) ? 1 : 0;
     setup.mergeable = features.has(this.accepted, features.MRG_RXBUF) ? 1 : 0;
@@ -273,8 +329,8 @@ export class NetDevice {
     if (setup.rxSize != 0) {
       return frameBytes <= setup.frameBytes ? null : "the device now needs larger receive buffers";
     }
-    setup.rxSize = ringSize(this.transport.queueSizeMax(0));
-    setup.txSize = ringSize(this.transport.queueSizeMax(1));
+    setup.rxSize = ringSize(this.transport.queueSizeMax(0), setup.packed != 0);
+    setup.txSize = ringSize(this.transport.queueSizeMax(1), setup.packed != 0);
     if (setup.rxSize < RING_SIZE_MIN || setup.txSize < RING_SIZE_MIN) {
       return "the device's queue sizes are unusable";
     }
@@ -346,18 +402,24 @@ export class NetDevice {
     const index: u32 = 2 * this.config.pairsMax;
     // The register that selects a queue has 16 bits: the index of the most pairs does not fit in.
     if (index > QUEUE_INDEX_MAX) return "the device's control queue is beyond all queue numbers";
-    const sizeMax = ringSize(transport.queueSizeMax(index));
+    const packed = this.setup.packed != 0;
+    const sizeMax = ringSize(transport.queueSizeMax(index), packed);
     let control = this.control;
     if (control == null) {
       if (sizeMax < RING_SIZE_MIN) return "the device's control queue is unusable";
-      control = new ControlQueue(sizeMax);
+      control = new ControlQueue(packed, sizeMax);
       this.control = control;
     }
     const ring = control.ring;
-    const notify = transport.notifyAddress(index);
+    const notify = transport.notifyAddress(index, this.notifyBytes);
     if (notify == 0 || sizeMax < ring.size) return "the device's control queue is unusable";
-    control.notifyAddress = notify - 1;
-    control.renew(index, features.has(this.accepted, features.EVENT_IDX));
+    const named = features.has(this.accepted, features.NOTIF_CONFIG_DATA);
+    control.doorbell.address = notify - 1;
+    control.doorbell.reset(transport.notifyName(index, named), this.setup.notificationData != 0);
+    const options = this.controlOptions;
+    options.eventIdx = this.setup.eventIdx != 0;
+    options.inOrder = this.setup.inOrder != 0;
+    control.renew(options);
     const vector = transport.msix.entries == 0 ? NO_MSIX_VECTOR : CONFIG_ENTRY;
     if (!transport.setQueueVector(index, vector)) return "the control queue gets no vector";
     const device = ring.deviceAddress();
@@ -401,9 +463,9 @@ export class NetDevice {
   }
 }
 
-/** The largest power of two up to what the device offers and what we want; 0 for none. */
-function ringSize(offered: u32): u32 {
-  if (offered == 0) return 0;
+/** The largest size up to what the device offers and what we want; 0 for none. */
+function ringSize(offered: u32, packed: bool): u32 {
+  if (packed || offered == 0) return min(offered, RING_SIZE_MAX);
   // virtio 1.4 §4.1.4.3.2: only powers of two for split rings.
   return min((<u32>1) << (31 - clz(offered)), RING_SIZE_MAX);
 }

@@ -4,7 +4,7 @@
  * at the end. virtio 1.4 §5.1.9
  *
  *   0 flags | 1 gso_type | 2 hdr_len 2 | 4 gso_size 2 | 6 csum_start 2 | 8 csum_offset 2 |
- *   10 num_buffers 2 | 12
+ *   10 num_buffers 2 | 12 and, with HASH_REPORT, what hash-report.ts knows of | 20
  *
  * Packet.header holds the first eight bytes, cleaned of what was not negotiated or does not hold
  * together, and Packet.csumOffset the field behind them.
@@ -18,7 +18,7 @@ const RSC_INFO: u64 = 4;
 
 export const GSO_NONE: u32 = 0;
 export const GSO_TCPV4: u32 = 1;
-const GSO_TCPV6: u32 = 4;
+export const GSO_TCPV6: u32 = 4;
 export const GSO_UDP_L4: u32 = 5;
 const GSO_ECN: u32 = 0x80;
 
@@ -26,6 +26,9 @@ const GSO_ECN: u32 = 0x80;
 export const GSO_FRAME_BYTES_MAX: u32 = 65549;
 
 const ETHERNET_BYTES: u32 = 14;
+const UDP_BYTES: u32 = 8;
+/** Where TCP has its checksum: only TCP has it there. */
+const TCP_CSUM_OFFSET: u16 = 16;
 
 /** Offload features of a device, as bits of what both sides agreed upon. */
 @unmanaged
@@ -115,8 +118,8 @@ function writeOffload(packet: Packet, offloads: Offloads): bool {
   const ecn = (<u32>(header >> 8) & GSO_ECN) != 0;
   if (gso != GSO_NONE && !(offloads.hostGso & (1 << gso))) return false;
   if (ecn && !offloads.hostEcn) return false;
-  // virtio 1.4 §5.1.9.2.1: exact with GUEST_HDRLEN, and so right without.
-  const headers = gso != GSO_NONE ? headerBytes(packet, gso) : 0;
+  // virtio 1.4 §5.1.9.2.1: exact with GUEST_HDRLEN, and so right without; also for what is not cut.
+  const headers = headerBytes(packet, gso);
   store<u64>(packet.buffer, header | ((<u64>headers) << 16));
   store<u32>(packet.buffer, packet.csumOffset, 8);
   return true;
@@ -125,7 +128,11 @@ function writeOffload(packet: Packet, offloads: Offloads): bool {
 /** Bytes of all headers through the transport header: the checksum starts where that begins. */
 function headerBytes(packet: Packet, gso: u32): u32 {
   const start = <u32>(packet.header >> 48);
-  if (gso == GSO_UDP_L4) return start + 8;
+  if (gso == GSO_UDP_L4) return start + UDP_BYTES;
+  if (gso == GSO_NONE && packet.csumOffset != TCP_CSUM_OFFSET) {
+    // Of UDP, or of something whose checksum is further back; never more than there is.
+    return min(start + max<u32>(UDP_BYTES, packet.csumOffset + 2), packet.total);
+  }
   if (start + 13 > packet.length) return start;
   return start + ((<u32>load<u8>(packet.data + start, 12) >> 4) << 2);
 }
@@ -150,6 +157,15 @@ export function needsChecksum(packet: Packet): bool {
 
 export function csumStart(packet: Packet): u32 {
   return <u32>(packet.header >> 48);
+}
+
+/**
+ * `bytes` bytes in front of the packet's transport header were taken out. A checksum that would
+ * have begun among them is nobody's, and not asked for.
+ */
+export function dropFront(packet: Packet, bytes: u32): void {
+  if (csumStart(packet) < bytes) packet.header = 0;
+  else packet.header -= (<u64>bytes) << 48;
 }
 
 /** Whether the device has checked the packet's transport checksum. */

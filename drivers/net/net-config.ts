@@ -37,7 +37,8 @@ export class NetConfig {
   pairsMax: u32 = 1;
   /** The device asks us to tell the network where we are. virtio 1.4 §5.1.9.5.4 */
   announce: bool = false;
-  /** With RSS: bytes of a key, entries of a table, bits of hash types that the device takes. */
+  /** With RSS, and but for the table with HASH_REPORT: bytes of a key, entries of a table, bits of
+   * hash types that the device takes. */
   keyBytesMax: u32 = 0;
   tableMax: u32 = 0;
   hashTypes: u32 = 0;
@@ -103,9 +104,10 @@ export class NetConfig {
   }
 
   private readRss(accepted: u64): void {
-    if (!features.has(accepted, features.RSS)) return;
+    const hasRss = features.has(accepted, features.RSS);
+    if (!hasRss && !features.has(accepted, features.HASH_REPORT)) return;
     this.keyBytesMax = this.transport.config8(KEY_SIZE);
-    this.tableMax = this.transport.config16(TABLE_LENGTH);
+    this.tableMax = hasRss ? this.transport.config16(TABLE_LENGTH) : 0;
     this.hashTypes = this.transport.config32(HASH_TYPES);
   }
 

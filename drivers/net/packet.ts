@@ -6,7 +6,7 @@
  * A buffer (PacketPool.stride bytes, an odd number of cache lines, so that equal offsets in
  * neighbouring buffers do not fall into the same cache sets):
  *
- *   0             12                                    stride
+ *   0             12 (20 with HASH_REPORT)              stride
  *   | virtio      | Ethernet frame ...                  |
  *   | net header  |                                     |
  *   buffer        frame
@@ -15,8 +15,9 @@
  */
 import { allocate, allocateUncleared } from "../../kernel/memory/arena";
 
-/** Bytes of struct virtio_net_hdr with VERSION_1: 12. virtio 1.4 §5.1.9 */
-export const NET_HEADER_BYTES: u32 = 12;
+/** Bytes of struct virtio_net_hdr: 12, and with HASH_REPORT 20. virtio 1.4 §5.1.9 */
+export const PLAIN_HEADER_BYTES: u32 = 12;
+export const HASH_HEADER_BYTES: u32 = 20;
 
 /** The most packets that one call of a queue takes or gives. */
 export const BURST_MAX: u32 = 64;
@@ -108,14 +109,19 @@ export class PacketPool {
   /** Bytes from one buffer to the next; all of them may be written by the device. */
   readonly stride: u32;
   readonly size: u32;
+  /** Bytes of the net header in front of a frame, as negotiated with the device at hand. */
+  headerBytes: u32 = PLAIN_HEADER_BYTES;
   /** How many are free. Back at its value after boot when nothing has leaked. */
   free: u32;
   private stack: usize;
   private records: usize;
 
-  /** `count` packets whose buffers hold a header and at least `frameBytes` bytes. At boot only. */
+  /**
+   * `count` packets whose buffers hold a header, the longest that there is, and at least
+   * `frameBytes` bytes. At boot only.
+   */
   constructor(count: u32, frameBytes: u32) {
-    const lines = (NET_HEADER_BYTES + frameBytes + CACHE_LINE - 1) / CACHE_LINE;
+    const lines = (HASH_HEADER_BYTES + frameBytes + CACHE_LINE - 1) / CACHE_LINE;
     this.stride = (lines | 1) * CACHE_LINE;
     this.size = count;
     this.free = 0;
@@ -130,6 +136,11 @@ export class PacketPool {
     this.reset();
   }
 
+  /** Bytes of a frame that a buffer takes. */
+  get room(): u32 {
+    return this.stride - this.headerBytes;
+  }
+
   /** Makes every packet free, whoever had it: after a device was reset and owns nothing. */
   reset(): void {
     this.free = 0;
@@ -140,7 +151,7 @@ export class PacketPool {
 
   /** How much memory the pool of these sizes takes, in bytes, rounding included. */
   static bytes(count: u32, frameBytes: u32): u32 {
-    const lines = (NET_HEADER_BYTES + frameBytes + CACHE_LINE - 1) / CACHE_LINE;
+    const lines = (HASH_HEADER_BYTES + frameBytes + CACHE_LINE - 1) / CACHE_LINE;
     return count * ((lines | 1) * CACHE_LINE + PACKET_BYTES + 4) + 4096 + 2 * CACHE_LINE;
   }
 
@@ -149,12 +160,28 @@ export class PacketPool {
   take(): Packet | null {
     if (this.free == 0) return null;
     const packet = changetype<Packet>(load<usize>(this.stack + (--this.free << 2)));
-    packet.data = packet.buffer + NET_HEADER_BYTES;
+    packet.data = packet.buffer + this.headerBytes;
     packet.length = 0;
     packet.total = 0;
     packet.next = null;
     packet.header = 0;
     return packet;
+  }
+
+  /**
+   * Moves `count` free packets into an empty burst, at most BURST_MAX and what is free, in the order
+   * in which they were given back, their segments' fields as they were. A burst that was received
+   * and given back so comes to the same descriptors again, and the ring need not be written.
+   */
+  @inline
+  takeBurst(burst: Burst, count: u32): void {
+    const free = this.free - count;
+    const from = this.stack + (free << 2);
+    for (let i: u32 = 0; i < count; i++) {
+      burst.put(i, changetype<Packet>(load<usize>(from + (i << 2))));
+    }
+    burst.count = count;
+    this.free = free;
   }
 
   /** Gives one segment back. */
@@ -172,5 +199,24 @@ export class PacketPool {
       this.give(segment);
       segment = next;
     }
+  }
+
+  /** Gives all packets of a burst back, each with all its segments. The burst stays as it is. */
+  releaseBurst(burst: Burst): void {
+    const stack = this.stack;
+    const count = burst.count;
+    let free = this.free;
+    for (let i: u32 = 0; i < count; i++) {
+      const packet = burst.get(i);
+      if (packet.next != null) {
+        this.free = free;
+        this.release(packet);
+        free = this.free;
+      } else {
+        store<usize>(stack + (free << 2), changetype<usize>(packet));
+        free++;
+      }
+    }
+    this.free = free;
   }
 }

@@ -10,8 +10,13 @@ export class PairSetup {
   txSize: u32 = 0;
   /** Bytes of a frame that a buffer must hold. */
   frameBytes: u32 = 0;
+  /** 1: the rings are packed; the same for as long as they are there. */
+  packed: u32 = 0;
   eventIdx: u32 = 0;
   indirect: u32 = 0;
+  inOrder: u32 = 0;
+  /** 1: notifications say where the driver goes on. */
+  notificationData: u32 = 0;
   mergeable: u32 = 0;
   /** 1: no interrupts are wanted. */
   polling: u32 = 0;
@@ -28,6 +33,9 @@ export class PairSetup {
   txNotify: u32 = 0;
   /** Packets in the pair's pool. */
   packets: u32 = 0;
+  /** What a notification of each has to say. */
+  rxNotifyName: u32 = 0;
+  txNotifyName: u32 = 0;
 }
 
 export const PAIR_SETUP_WORDS: u32 = offsetof<PairSetup>() >> 2;

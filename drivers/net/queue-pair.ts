@@ -3,11 +3,19 @@
  * Apps and the network stack see only this. Made by kernel/lanes.ts.
  */
 import * as machine from "../../kernel/machine";
-import { RingFault } from "../virtio/ring";
-import { SplitRing } from "../virtio/split-ring";
+import * as features from "../virtio/features";
+import { RingFault, RingOptions } from "../virtio/ring";
+import { makeRing, ringBytes } from "../virtio/rings";
 import { NO_VECTOR, allocateVector } from "../../kernel/interrupts";
 import { PairRings, PairSetup } from "./pair-setup";
-import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import {
+  BURST_MAX,
+  Burst,
+  HASH_HEADER_BYTES,
+  PLAIN_HEADER_BYTES,
+  Packet,
+  PacketPool,
+} from "./packet";
 import { Offloads } from "./header";
 import { RxQueue } from "./rx-queue";
 import { TxQueue, segmentsOf } from "./tx-queue";
@@ -21,14 +29,15 @@ export class QueuePair {
   /** What was agreed upon with the device; the stack and the apps ask it as well. */
   readonly offloads: Offloads;
   readonly pool: PacketPool;
-  readonly rx: RxQueue<SplitRing>;
-  readonly tx: TxQueue<SplitRing>;
+  readonly rx: RxQueue;
+  readonly tx: TxQueue;
   /** Interrupt vectors at this CPU, 0 for none. */
   rxVector: u32 = NO_VECTOR;
   txVector: u32 = NO_VECTOR;
   /** Whether interrupts are asked for now. */
   private armed: bool = false;
   private one: Burst = Burst.create();
+  private readonly options: RingOptions = new RingOptions();
 
   /** Whether nobody else has packets of the pool. */
   private readonly ownsPool: bool;
@@ -42,10 +51,11 @@ export class QueuePair {
     const offloads = new Offloads();
     this.offloads = offloads;
     this.pool = pool;
+    const packed = setup.packed != 0;
     // A pool for more than this pair has others that use it.
     this.ownsPool = shared == null && setup.packets == packetsFor(setup);
-    this.rx = new RxQueue<SplitRing>(new SplitRing(setup.rxSize, false), pool, offloads);
-    this.tx = new TxQueue<SplitRing>(new SplitRing(setup.txSize, true), pool, offloads);
+    this.rx = new RxQueue(makeRing(packed, setup.rxSize, false), pool, offloads);
+    this.tx = new TxQueue(makeRing(packed, setup.txSize, true), pool, offloads);
     if (setup.polling == 0) {
       this.rxVector = allocateVector();
       this.txVector = allocateVector();
@@ -54,47 +64,68 @@ export class QueuePair {
 
   /** Bytes of memory that a pair takes, rounding included. */
   static bytes(setup: PairSetup): u32 {
-    return PacketPool.bytes(packetsFor(setup), setup.frameBytes) + QueuePair.ringBytes(setup);
+    return PacketPool.bytes(packetsFor(setup), setup.frameBytes) + QueuePair.ringsBytes(setup);
   }
 
   /** The same without the packets. */
-  static ringBytes(setup: PairSetup): u32 {
-    return SplitRing.bytes(setup.rxSize, false) + SplitRing.bytes(setup.txSize, true) + 8192;
+  static ringsBytes(setup: PairSetup): u32 {
+    const packed = setup.packed != 0;
+    return ringBytes(packed, setup.rxSize, false) + ringBytes(packed, setup.txSize, true) + 8192;
   }
 
   /** The device is gone: takes back every packet that it had. */
   empty(): void {
     this.takeBack();
-    this.rx.ring.reset(false, false);
-    this.tx.ring.reset(false, false);
-    this.rx.reset(0, false);
-    this.tx.reset(0, 0);
+    this.rx.ring.reset(this.options);
+    this.tx.ring.reset(this.options);
+    this.rx.reset(false);
+    this.tx.reset(0);
     this.armed = false;
   }
 
   /** The device owns nothing any more, so what is in the rings is free. */
   private takeBack(): void {
-    if (this.ownsPool) {
-      this.pool.reset();
-      return;
-    }
-    // Others have packets of the pool.
-    this.rx.giveBack();
-    this.tx.ring.releaseAll(this.pool);
+    this.tx.letGo();
+    // Others may have packets of the pool.
+    if (this.ownsPool) this.pool.reset();
+    else this.rx.letGo();
   }
 
-  /** Empties everything, for a device that was reset, and fills the receive ring. */
+  /** Empties everything, for a device that was reset. */
   renew(setup: PairSetup): void {
+    const accepted = ((<u64>setup.featuresHigh) << 32) | setup.featuresLow;
+    this.offloads.set(accepted);
+    // virtio 1.4 §5.1.9.3.1: the header holds all fields that what was negotiated asks for.
+    const headerBytes = features.has(accepted, features.HASH_REPORT)
+      ? HASH_HEADER_BYTES
+      : PLAIN_HEADER_BYTES;
+    this.pool.headerBytes = headerBytes;
+    this.rx.ring.headerBytes = headerBytes;
+    this.tx.ring.headerBytes = headerBytes;
     this.takeBack();
-    this.offloads.set(((<u64>setup.featuresHigh) << 32) | setup.featuresLow);
-    this.rx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
-    this.tx.ring.reset(setup.eventIdx != 0, setup.indirect != 0);
-    this.rx.reset(setup.rxQueue, setup.mergeable != 0);
-    this.tx.reset(setup.txQueue, setup.mtu + ETHERNET_BYTES);
+    const options = this.options;
+    options.eventIdx = setup.eventIdx != 0;
+    options.indirect = setup.indirect != 0;
+    options.inOrder = setup.inOrder != 0;
+    this.rx.ring.reset(options);
+    this.tx.ring.reset(options);
+    this.rx.reset(setup.mergeable != 0);
+    this.tx.reset(setup.mtu + ETHERNET_BYTES);
     this.rx.ring.disableInterrupts();
     this.tx.ring.disableInterrupts();
     this.armed = false;
-    this.rx.provide();
+  }
+
+  /**
+   * Empties one queue, which was reset alone; the other one, and packets in hand, stay as they are.
+   * A receive queue is filled again (`refill`) when the device has it.
+   */
+  renewQueue(isRx: bool): void {
+    const ring = isRx ? this.rx.ring : this.tx.ring;
+    if (isRx) this.rx.letGo();
+    else this.tx.letGo();
+    ring.reset(this.options);
+    ring.disableInterrupts();
   }
 
   /** Where the rings are and what interrupts them: what the device has to be told. */
@@ -109,10 +140,17 @@ export class QueuePair {
     rings.txVector = this.txVector;
   }
 
-  /** The device runs: from here on it may be notified. virtio 1.4 §3.1.1 */
+  /**
+   * The device runs: from here on it may be notified. virtio 1.4 §3.1.1. The receive ring is filled
+   * now and not before, for a packed ring is handed over all zero (§2.8.13).
+   */
   start(setup: PairSetup): void {
-    this.rx.notifyAddress = setup.rxNotify;
-    this.tx.notifyAddress = setup.txNotify;
+    const withData = setup.notificationData != 0;
+    this.rx.doorbell.address = setup.rxNotify;
+    this.tx.doorbell.address = setup.txNotify;
+    this.rx.doorbell.reset(setup.rxNotifyName, withData);
+    this.tx.doorbell.reset(setup.txNotifyName, withData);
+    this.rx.provide();
     this.rx.kick();
   }
 
@@ -179,13 +217,14 @@ export class QueuePair {
 
   /**
    * Asks for an interrupt on the next received packet, and if the transmit ring is nearly full on
-   * room in it. True: there is work already, do not sleep.
+   * room in it. `blocked`: without room nothing can be done with received packets, so only room
+   * matters. True: there is work already, do not sleep.
    */
-  arm(): bool {
+  arm(blocked: bool): bool {
     this.armed = true;
-    if (this.rx.ring.enableInterrupts(1)) return true;
+    if (!blocked && this.rx.ring.enableInterrupts(1)) return true;
     const outstanding = this.tx.ring.outstanding;
-    if (this.tx.ring.free >= BURST_MAX || outstanding == 0) return false;
+    if (outstanding == 0 || (!blocked && this.tx.ring.free >= BURST_MAX)) return false;
     return this.tx.ring.enableInterrupts(max<u32>(1, outstanding >> 1));
   }
 
@@ -209,7 +248,8 @@ export class QueuePair {
     if (this.rx.mergeFault) return FAULT_MERGE;
     if (this.rx.ring.fault != RingFault.NONE) return <u32>this.rx.ring.fault;
     const fault = <u32>this.tx.ring.fault;
-    return fault != 0 ? fault + FAULT_TX : 0;
+    if (fault != 0) return fault + FAULT_TX;
+    return this.tx.stuck ? FAULT_STUCK : 0;
   }
 
   /** Interrupts that arrived for this pair's receive and transmit queue. */
@@ -230,9 +270,20 @@ export function packetsFor(setup: PairSetup): u32 {
 /** Faults of the transmit ring are numbered from here on, those of the receive ring from 1 on. */
 const FAULT_TX: u32 = 8;
 const FAULT_MERGE: u32 = 16;
+const FAULT_STUCK: u32 = 17;
+
+export function isStuck(fault: u32): bool {
+  return fault == FAULT_STUCK;
+}
+
+/** Whether it is the receive queue that went wrong. */
+export function isReceiveFault(fault: u32): bool {
+  return fault < FAULT_TX || fault == FAULT_MERGE;
+}
 
 /** What a number of `QueuePair.fault` means. */
 export function faultMessage(fault: u32): string {
+  if (fault == FAULT_STUCK) return "transmit queue: the device sends nothing any more";
   if (fault == FAULT_MERGE) return "receive queue: num_buffers is more than the ring holds";
   if (fault == RingFault.USED_INDEX) return "receive queue: the used index jumped";
   if (fault == RingFault.USED_ID) return "receive queue: a used id is beyond the ring";

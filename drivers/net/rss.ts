@@ -9,46 +9,27 @@
 import { allocate } from "../../kernel/memory/arena";
 import * as commands from "./commands";
 import { ControlQueue } from "./control-queue";
+import { HashParameters } from "./hash-report";
 import { NetConfig } from "./net-config";
 
-/** The hash types that the specification has, of which a device supports some. §5.1.9.4.4.2 */
-const TYPES_KNOWN: u32 = 0x1ff;
 /** Entries of our table at most; a device has room for 128 at least. §5.1.4.1 */
 export const RSS_TABLE_MAX: u32 = 128;
-const KEY_BYTES_MAX: u32 = 255;
 
-/** The key of Microsoft's verification suite, which most drivers begin with. */
-const DEFAULT_KEY: usize = memory.data<u8>([
-  0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
-  0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
-  0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
-]);
-const DEFAULT_KEY_BYTES: u32 = 40;
-
-export class Rss {
+export class Rss extends HashParameters {
   /** Off: the device steers as it likes. */
   enabled: bool = false;
-  types: u32 = 0;
-  keyBytes: u32 = 0;
   tableLength: u32 = 0;
   /** What the device has room for, at least 1. */
   tableMax: u32 = 1;
-  /** Whether `useDefaults` was called. */
-  known: bool = false;
   /** How many queue pairs are in use. */
   pairs: u32 = 1;
-  readonly key: usize = allocate(KEY_BYTES_MAX);
   /** The pair of each entry, 2 bytes. */
   readonly table: usize = allocate(2 * RSS_TABLE_MAX);
 
   /** Everything that the device supports, spread evenly. Off if it has no room for a table. */
   useDefaults(config: NetConfig): void {
-    this.known = true;
+    super.useDefaults(config);
     this.enabled = config.tableMax > 0 && config.keyBytesMax > 0;
-    // virtio 1.4 §5.1.9.5.7.2: no type that the device does not support.
-    this.types = config.hashTypes & TYPES_KNOWN;
-    this.keyBytes = min(DEFAULT_KEY_BYTES, config.keyBytesMax);
-    memory.copy(this.key, DEFAULT_KEY, this.keyBytes);
     this.tableMax = min(max<u32>(config.tableMax, 1), RSS_TABLE_MAX);
     this.spread(1);
   }
@@ -67,13 +48,11 @@ export class Rss {
   }
 
   copy(from: Rss): void {
+    this.copyParameters(from);
     this.enabled = from.enabled;
-    this.types = from.types;
-    this.keyBytes = from.keyBytes;
     this.tableLength = from.tableLength;
     this.tableMax = from.tableMax;
     this.pairs = from.pairs;
-    memory.copy(this.key, from.key, KEY_BYTES_MAX);
     memory.copy(this.table, from.table, 2 * RSS_TABLE_MAX);
   }
 
@@ -86,8 +65,6 @@ export class Rss {
     memory.copy(data + 8, this.table, 2 * this.tableLength);
     const rest = data + 8 + 2 * this.tableLength;
     store<u16>(rest, <u16>this.pairs);
-    store<u8>(rest, <u8>this.keyBytes, 2);
-    memory.copy(rest + 3, this.key, this.keyBytes);
-    return commands.setRss(control, <u32>(rest + 3 - data) + this.keyBytes);
+    return commands.setRss(control, <u32>(this.putKey(rest + 2) - data));
   }
 }

@@ -1,25 +1,34 @@
 /**
- * A receive queue: `provide` gives the device empty buffers, `take` gives the caller packets. The
- * ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.3, §5.1.9.4
+ * A receive queue: `provide` gives the device empty buffers, `take` gives the caller packets. Used by
+ * queue-pair.ts. virtio 1.4 §5.1.9.3, §5.1.9.4
  */
 import * as machine from "../../kernel/machine";
+import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "./packet";
+import {
+  BURST_MAX,
+  Burst,
+  HASH_HEADER_BYTES,
+  PLAIN_HEADER_BYTES,
+  Packet,
+  PacketPool,
+} from "./packet";
 import { Offloads, accept } from "./header";
+import { HashReports } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
 /** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
 const CSUM_OFFSET: usize = 8;
 
-export class RxQueue<R extends Ring> {
-  readonly ring: R;
+export class RxQueue {
+  readonly ring: Ring;
   readonly statistics: QueueStatistics = new QueueStatistics();
-  /** Where to notify the device, a window address; set when it runs. */
-  notifyAddress: u32 = 0;
+  readonly doorbell: Doorbell = new Doorbell();
+  /** What the device said of packets' hashes, with HASH_REPORT. */
+  readonly hashes: HashReports = new HashReports();
   /** num_buffers announced more buffers than the ring has. */
   mergeFault: bool = false;
   private pool: PacketPool;
-  private notifyValue: u32 = 0;
   private mergeable: bool = false;
   private plain: bool = true;
   private offloads: Offloads;
@@ -33,45 +42,34 @@ export class RxQueue<R extends Ring> {
   private first: u64 = 0;
   private csumOffset: u32 = 0;
 
-  constructor(ring: R, pool: PacketPool, offloads: Offloads) {
+  constructor(ring: Ring, pool: PacketPool, offloads: Offloads) {
     this.offloads = offloads;
     this.ring = ring;
     this.pool = pool;
   }
 
   /** For a device that has just been reset. `mergeable`: MRG_RXBUF was negotiated. */
-  reset(queueIndex: u32, mergeable: bool): void {
-    this.notifyValue = queueIndex;
+  reset(mergeable: bool): void {
     this.mergeable = mergeable;
-    this.plain = !mergeable && !this.offloads.guestCsum;
+    const hashed = this.pool.headerBytes == HASH_HEADER_BYTES;
+    this.plain = !mergeable && !this.offloads.guestCsum && !hashed;
     this.mergeFault = false;
     this.partial = null;
     this.partialEnd = null;
     this.missing = 0;
   }
 
-  /** Releases every packet in the ring, and what there is of a merged one. */
-  giveBack(): void {
-    const partial = this.partial;
-    if (partial != null) this.pool.release(partial);
-    this.partial = null;
-    this.ring.releaseAll(this.pool);
-  }
-
   /** Fills the ring with free packets of the pool. Tells the device only through `kick`. */
   provide(): void {
     const ring = this.ring;
     const raw = this.raw;
-    let room = min(ring.free, this.pool.free);
+    const pool = this.pool;
+    let room = min(ring.free, pool.free);
     if (room == 0) return;
     while (room > 0) {
       const count = min(room, BURST_MAX);
-      raw.clear();
-      for (let i: u32 = 0; i < count; i++) {
-        const packet = this.pool.take();
-        if (packet != null) raw.push(packet);
-      }
-      ring.offerWritable(raw, raw.count, this.pool.stride);
+      pool.takeBurst(raw, count);
+      ring.offerWritable(raw, count, pool.stride);
       room -= count;
     }
     ring.publish();
@@ -80,7 +78,7 @@ export class RxQueue<R extends Ring> {
   /** Notifies the device of what was provided, if it wants to know. virtio 1.4 §2.7.13.4 */
   kick(): void {
     if (this.ring.needsNotification()) {
-      machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+      this.doorbell.ring(this.ring);
       this.statistics.kicks++;
     } else {
       this.statistics.kicksSuppressed++;
@@ -89,40 +87,75 @@ export class RxQueue<R extends Ring> {
 
   /** Appends up to `max` received packets to the burst. Answers how many buffers were used. */
   take(burst: Burst, max: u32): u32 {
+    if (this.plain) return this.takePlain(burst, max);
     const raw = this.raw;
     raw.clear();
     const taken = this.ring.take(raw, min(max, BURST_MAX - burst.count));
     // The headers are in the other CPU's cache. All are fetched at once, or each would be waited
     // for.
-    if (!this.plain) for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
+    for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
     let bytes: u64 = 0;
     const before = burst.count;
+    const headerBytes = this.pool.headerBytes;
     for (let i: u32 = 0; i < taken; i++) {
       const segment = raw.get(i);
       const used = raw.used(i);
-      const packet = this.missing == 0 ? this.begin(segment, used) : this.append(segment, used);
+      const packet =
+        this.missing == 0 ? this.begin(segment, used, headerBytes) : this.append(segment, used);
       if (packet == null) continue;
       bytes += packet.total;
       burst.push(packet);
     }
     this.statistics.packets += burst.count - before;
     this.statistics.bytes += bytes;
+    if (headerBytes == HASH_HEADER_BYTES) this.hashes.read(burst, before);
+    return taken;
+  }
+
+  /**
+   * Without MRG_RXBUF num_buffers is 1, and without GUEST_CSUM there are no offloads, whatever the
+   * header says: where it has no hash either it is not even looked at, and every buffer is a packet
+   * where it lies.
+   */
+  private takePlain(burst: Burst, max: u32): u32 {
+    const before = burst.count;
+    const taken = this.ring.take(burst, max);
+    const room = this.pool.stride - PLAIN_HEADER_BYTES;
+    let bytes: u64 = 0;
+    let kept = before;
+    for (let i = before, end = before + taken; i < end; i++) {
+      const packet = burst.get(i);
+      // The length is the device's word: nothing beyond the buffer is ever looked at. One that is
+      // shorter than the header becomes too long by the subtraction.
+      const length = burst.used(i) - PLAIN_HEADER_BYTES;
+      if (length > room) {
+        this.drop(packet);
+        continue;
+      }
+      packet.data = packet.buffer + PLAIN_HEADER_BYTES;
+      packet.length = length;
+      packet.total = length;
+      packet.next = null;
+      packet.header = 0;
+      bytes += length;
+      burst.put(kept++, packet);
+    }
+    burst.count = kept;
+    this.statistics.packets += kept - before;
+    this.statistics.bytes += bytes;
     return taken;
   }
 
   /** The first buffer of a packet. Answers the packet if it is complete. */
   @inline
-  private begin(segment: Packet, used: u32): Packet | null {
+  private begin(segment: Packet, used: u32, headerBytes: u32): Packet | null {
     // The length is the device's word: nothing beyond the buffer is ever looked at.
-    if (used < NET_HEADER_BYTES || used > this.pool.stride) return this.drop(segment);
-    segment.data = segment.buffer + NET_HEADER_BYTES;
-    segment.length = used - NET_HEADER_BYTES;
+    if (used < headerBytes || used > this.pool.stride) return this.drop(segment);
+    segment.data = segment.buffer + headerBytes;
+    segment.length = used - headerBytes;
     segment.total = segment.length;
     segment.next = null;
     segment.header = 0;
-    // Without MRG_RXBUF num_buffers is 1, and without GUEST_CSUM there are no offloads, whatever
-    // the header says: then it is not even looked at.
-    if (this.plain) return segment;
     const first = this.offloads.guestCsum ? machine.sharedRead64(segment.buffer) : 0;
     const rest = machine.sharedRead32(segment.buffer + CSUM_OFFSET);
     const buffers = this.mergeable ? rest >> 16 : 1;
@@ -182,6 +215,19 @@ export class RxQueue<R extends Ring> {
     this.statistics.drop(QueueDrop.USED_LENGTH);
     this.pool.give(segment);
     return null;
+  }
+
+  /** The queue was reset alone: what the device had is in the pool again. */
+  letGo(): void {
+    while (this.ring.abandon(this.raw) > 0) {
+      for (let i: u32 = 0; i < this.raw.count; i++) this.pool.give(this.raw.get(i));
+    }
+    const partial = this.partial;
+    if (partial != null) this.pool.release(partial);
+    this.mergeFault = false;
+    this.partial = null;
+    this.partialEnd = null;
+    this.missing = 0;
   }
 
   /** Whether the device broke the rules of the ring, so that only a reset helps. */

@@ -9,10 +9,16 @@
  */
 import * as events from "../../kernel/events";
 import { allocate } from "../../kernel/memory/arena";
+import { copyMac } from "../../kernel/net/address";
+import { GROUPS_MAX } from "../../kernel/net/addresses6";
 import * as commands from "./commands";
 import { CONTROL_DATA_BYTES, ControlQueue, ControlState } from "./control-queue";
+import { HashParameters } from "./hash-report";
 import { Rss } from "./rss";
 
+const MAC_BYTES: u32 = 6;
+/** Class 1, command 0. */
+const MAC_TABLE_COMMAND: u16 = 1;
 const SLOT_SHIFT: u32 = 4;
 const VLANS: u32 = 4096;
 /** Class, command and whether it is on. */
@@ -37,12 +43,45 @@ const SLOTS: u32 = Slot.QueueCoalescing + COALESCED_QUEUES_MAX;
 
 export class Settings {
   readonly rss: Rss = new Rss();
+  /** The hashes to report while `rss` is off. */
+  readonly hash: HashParameters = new HashParameters();
   private readonly slots: usize = allocate(SLOTS << SLOT_SHIFT);
   private readonly macTable: usize = allocate(2 + CONTROL_DATA_BYTES);
   private macTableBytes: u32 = 0;
+  private readonly groups: usize = allocate(GROUPS_MAX * MAC_BYTES);
+  private groupCount: u32 = 0;
   /** A bit a VLAN: those that were told at all, and those of them that are to come in. */
   private readonly vlansTold: usize = allocate(VLANS >> 3);
   private readonly vlansOn: usize = allocate(VLANS >> 3);
+
+  // ---- groups that the network stack hears ------------------------------------------------------
+
+  /**
+   * At boot: `count` Ethernet group addresses that the device must let in, whatever it filters. They are in every table that it is told. virtio 1.4 §5.1.9.5.2.2
+   */
+  setGroups(groups: usize, count: u32): void {
+    this.groupCount = count;
+    memory.copy(this.groups, groups, count * MAC_BYTES);
+    if (count == 0) return;
+    const table = this.macTable;
+    store<u16>(table, MAC_TABLE_COMMAND);
+    store<u32>(table, 0, 2);
+    store<u32>(table, 0, 6);
+    this.macTableBytes = 6 + this.addGroups(table + 6);
+  }
+
+  /**
+   * Adds them to a list of addresses, a count before them, with room behind it. Answers the bytes
+   * of all.
+   */
+  addGroups(list: usize): u32 {
+    let count = load<u32>(list);
+    for (let i: u32 = 0; i < this.groupCount; i++) {
+      copyMac(list + 4 + MAC_BYTES * count++, this.groups + MAC_BYTES * i);
+    }
+    store<u32>(list, count);
+    return 4 + MAC_BYTES * count;
+  }
 
   // ---- the device said yes ----------------------------------------------------------------------
 
@@ -64,6 +103,20 @@ export class Settings {
     for (let queue = first; queue < COALESCED_QUEUES_MAX; queue += 2) {
       store<u8>(this.slots + ((Slot.QueueCoalescing + queue) << SLOT_SHIFT), 0);
     }
+  }
+
+  /**
+   * Tells the coalescing of the next queue that has one of its own, from `queue` on and below `end`.
+   * Answers the number after that queue's, or 0 when there is none.
+   */
+  tellCoalescing(control: ControlQueue, queue: u32, end: u32): u32 {
+    const last = min(end, COALESCED_QUEUES_MAX);
+    for (let next = queue; next < last; next++) {
+      const slot = this.slots + ((Slot.QueueCoalescing + next) << SLOT_SHIFT);
+      const bytes = load<u8>(slot);
+      if (bytes != 0 && control.repeat(slot + 1, bytes)) return next + 1;
+    }
+    return 0;
   }
 
   keepMacTable(control: ControlQueue): void {

@@ -14,6 +14,8 @@ export enum QueueDrop {
    * A packet to send is longer than the device takes, has too many segments, or needs an offload.
    */
   TOO_LONG,
+  /** The device had not sent it when it, or its queue, was reset. */
+  RESET,
 }
 
 @unmanaged
@@ -31,12 +33,14 @@ export class QueueStatistics {
   numBuffersDrops: u64 = 0;
   offloadDrops: u64 = 0;
   tooLongDrops: u64 = 0;
+  resetDrops: u64 = 0;
 
   drop(reason: QueueDrop): void {
     if (reason == QueueDrop.USED_LENGTH) this.usedLengthDrops++;
     else if (reason == QueueDrop.NUM_BUFFERS) this.numBuffersDrops++;
     else if (reason == QueueDrop.OFFLOAD) this.offloadDrops++;
-    else this.tooLongDrops++;
+    else if (reason == QueueDrop.TOO_LONG) this.tooLongDrops++;
+    else this.resetDrops++;
   }
 }
 

@@ -1,37 +1,37 @@
 /**
  * A transmit queue: `submit` gives the device packets to send, `reclaim` takes back those it has
- * sent. The ring format is the type parameter. Used by queue-pair.ts. virtio 1.4 §5.1.9.2
+ * sent. Used by queue-pair.ts. virtio 1.4 §5.1.9.2
  */
-import * as machine from "../../kernel/machine";
+import { Doorbell } from "../virtio/doorbell";
 import { Ring, RingFault } from "../virtio/ring";
-import { BURST_MAX, Burst, Packet, PacketPool } from "./packet";
+import { BURST_MAX, Burst, HASH_HEADER_BYTES, Packet, PacketPool } from "./packet";
 import { GSO_FRAME_BYTES_MAX, Offloads, isSegmented, write } from "./header";
+import { clearHashes } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
 
-export class TxQueue<R extends Ring> {
-  readonly ring: R;
+export class TxQueue {
+  readonly ring: Ring;
   readonly statistics: QueueStatistics = new QueueStatistics();
-  /** Where to notify the device, a window address; set when it runs. */
-  notifyAddress: u32 = 0;
+  readonly doorbell: Doorbell = new Doorbell();
   /** Buffers that the device has; a packet of several segments is one descriptor at times. */
   buffers: u32 = 0;
   private pool: PacketPool;
   private offloads: Offloads;
-  private notifyValue: u32 = 0;
   /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
   private frameMax: u32 = 0;
+  /** The device sends nothing any more (kernel/watchdog.ts). */
+  stuck: bool = false;
   private done: Burst = Burst.create();
   private published: bool = false;
 
-  constructor(ring: R, pool: PacketPool, offloads: Offloads) {
+  constructor(ring: Ring, pool: PacketPool, offloads: Offloads) {
     this.offloads = offloads;
     this.ring = ring;
     this.pool = pool;
   }
 
   /** For a device that has just been reset. `frameMax`: MTU and Ethernet header, in bytes. */
-  reset(queueIndex: u32, frameMax: u32): void {
-    this.notifyValue = queueIndex;
+  reset(frameMax: u32): void {
     this.frameMax = frameMax;
     this.published = false;
     this.buffers = 0;
@@ -46,6 +46,7 @@ export class TxQueue<R extends Ring> {
     const offloads = this.offloads;
     const frameMax = this.frameMax;
     const count = burst.count;
+    if (this.pool.headerBytes == HASH_HEADER_BYTES) clearHashes(burst);
     let bytes: u64 = 0;
     let sent: u32 = 0;
     // Packets of one segment go into the ring in runs; others interrupt a run.
@@ -94,7 +95,7 @@ export class TxQueue<R extends Ring> {
     if (!this.published) return;
     this.published = false;
     if (this.ring.needsNotification()) {
-      machine.mmioWrite16(this.notifyAddress, this.notifyValue);
+      this.doorbell.ring(this.ring);
       this.statistics.kicks++;
     } else {
       this.statistics.kicksSuppressed++;
@@ -109,14 +110,41 @@ export class TxQueue<R extends Ring> {
       // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
       if (this.ring.take(done, BURST_MAX) == 0) return;
       const before = this.pool.free;
-      for (let i: u32 = 0; i < done.count; i++) this.pool.release(done.get(i));
+      this.pool.releaseBurst(done);
       this.buffers -= this.pool.free - before;
     }
   }
 
-  /** Whether the device broke the rules of the ring, so that only a reset helps. */
+  /** Packets that the device has sent, or at least given back. */
+  get completed(): u64 {
+    return this.statistics.packets - this.statistics.resetDrops - this.ring.outstanding;
+  }
+
+  /**
+   * Notifies the device whether it wants it or not: for one that may have missed the last time.
+   */
+  kickAnyway(): void {
+    this.doorbell.ring(this.ring);
+    this.statistics.kicks++;
+  }
+
+  /** The device or the queue was reset: what was not sent is lost, and in the pool again. */
+  letGo(): void {
+    if (this.ring.fault == RingFault.NONE) this.reclaim(this.ring.size);
+    while (this.ring.outstanding > 0 && this.ring.abandon(this.done) > 0) {
+      for (let i: u32 = 0; i < this.done.count; i++) {
+        this.statistics.drop(QueueDrop.RESET);
+        this.pool.release(this.done.get(i));
+      }
+    }
+    this.buffers = 0;
+    this.published = false;
+    this.stuck = false;
+  }
+
+  /** Whether the device broke the rules of the ring, or is stuck, so that only a reset helps. */
   isBroken(): bool {
-    return this.ring.fault != RingFault.NONE;
+    return this.ring.fault != RingFault.NONE || this.stuck;
   }
 }
 

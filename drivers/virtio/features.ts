@@ -30,6 +30,13 @@ export const CTRL_MAC_ADDR: u32 = 23;
 export const INDIRECT_DESC: u32 = 28;
 export const EVENT_IDX: u32 = 29;
 export const VERSION_1: u32 = 32;
+export const ACCESS_PLATFORM: u32 = 33;
+export const RING_PACKED: u32 = 34;
+export const IN_ORDER: u32 = 35;
+export const ORDER_PLATFORM: u32 = 36;
+export const NOTIFICATION_DATA: u32 = 38;
+export const NOTIF_CONFIG_DATA: u32 = 39;
+export const RING_RESET: u32 = 40;
 export const DEVICE_STATS: u32 = 50;
 export const HASH_TUNNEL: u32 = 51;
 export const VQ_NOTF_COAL: u32 = 52;
@@ -71,6 +78,15 @@ const IMPLEMENTED: u64 =
   (1 << INDIRECT_DESC) |
   (1 << EVENT_IDX) |
   ((<u64>1) << VERSION_1) |
+  // virtio 1.4 §6.1: addresses are physical, and nobody here turns an IOMMU on.
+  ((<u64>1) << ACCESS_PLATFORM) |
+  ((<u64>1) << RING_PACKED) |
+  ((<u64>1) << IN_ORDER) |
+  // virtio 1.4 §6.1: the barriers of the machine are those for devices, in any case.
+  ((<u64>1) << ORDER_PLATFORM) |
+  ((<u64>1) << NOTIFICATION_DATA) |
+  ((<u64>1) << NOTIF_CONFIG_DATA) |
+  ((<u64>1) << RING_RESET) |
   ((<u64>1) << GUEST_USO4) |
   ((<u64>1) << GUEST_USO6) |
   ((<u64>1) << HOST_USO) |
@@ -78,6 +94,7 @@ const IMPLEMENTED: u64 =
   ((<u64>1) << DEVICE_STATS) |
   ((<u64>1) << VQ_NOTF_COAL) |
   ((<u64>1) << NOTF_COAL) |
+  ((<u64>1) << HASH_REPORT) |
   ((<u64>1) << RSS) |
   ((<u64>1) << SPEED_DUPLEX);
 
@@ -220,13 +237,15 @@ export function choose(offered: u64, leftOut: u64): u64 {
 
 /** Why bit `bit`, which is on offer, was not accepted. */
 export function declineReason(bit: u32, leftOut: u64): string {
+  if (bit == RING_PACKED && has(leftOut, bit)) return "ring=split or features=-ring_packed";
   if (bit < 64 && has(leftOut, bit)) return "left out on the command line";
   if (featureName(bit) == null) return "not defined by virtio 1.4";
   if (bit == 24 || bit == 27) return "legacy interface only";
   if (bit == 10 || bit == 14) return "UDP fragmentation offload is not used; uso takes its place";
+  if (bit == RING_RESET) return "the common configuration has no room for it";
   if (bit < 64 && has(IMPLEMENTED, bit)) return "a feature that it depends on is missing";
   // Who accepts it is given a second device in this one's place, and the packets with it.
   if (bit == STANDBY) return "there is no driver for the primary device";
-  if (bit >= 33 && bit <= 43) return "this ring or transport feature is not implemented";
+  if (bit >= 33 && bit <= 43) return "this transport feature is not implemented";
   return "not implemented";
 }

@@ -1,9 +1,10 @@
 /**
- * What every ring format offers to the queues of drivers/net/. The queues take the format as a type
- * parameter, `RxQueue<SplitRing>`: the compiler makes a copy of the code for each, and no call is
- * dispatched at run time. The methods are explained in split-ring.ts.
+ * What the two ring formats have in common: what the queues of drivers/net/ see of a ring. Its
+ * methods work on bursts, and which format's method is meant is decided once a burst, by a
+ * comparison that the compiler makes; docs/decisions.md says why the queues are not compiled for
+ * each format instead. split-ring.ts and packed-ring.ts are the formats, rings.ts makes one.
  */
-import { Burst, Packet, PacketPool } from "../net/packet";
+import { Burst, PLAIN_HEADER_BYTES, Packet } from "../net/packet";
 
 /** What a device did wrong with a ring. */
 export enum RingFault {
@@ -16,21 +17,128 @@ export enum RingFault {
   USED_NOT_OUTSTANDING,
 }
 
-export interface Ring {
-  /** Entries, free descriptors, packets that the device has, and what it did wrong with them. */
-  size: u32;
-  free: u32;
-  outstanding: u32;
-  fault: RingFault;
+export const DESC_F_NEXT: u32 = 1;
+export const DESC_F_WRITE: u32 = 2;
+export const DESC_F_INDIRECT: u32 = 4;
+export const DESC_BYTES: u32 = 16;
 
-  offerWritable(burst: Burst, count: u32, bytes: u32): void;
-  offerReadable(burst: Burst, first: u32, count: u32): void;
-  offerChain(packet: Packet, segments: u32): void;
-  descriptorsFor(segments: u32): u32;
-  publish(): void;
-  needsNotification(): bool;
-  take(burst: Burst, max: u32): u32;
-  enableInterrupts(ahead: u32): bool;
-  disableInterrupts(): void;
-  releaseAll(pool: PacketPool): void;
+/** Segments of a packet that an indirect table has room for. */
+export const INDIRECT_MAX: u32 = 18;
+/** From this many segments on a table costs less than the descriptors that it saves. */
+const INDIRECT_FROM: u32 = 3;
+
+/** What was agreed upon with the device for all of its rings. */
+@unmanaged
+export class RingOptions {
+  eventIdx: bool = false;
+  indirect: bool = false;
+  inOrder: bool = false;
+}
+
+export abstract class Ring {
+  fault: RingFault = RingFault.NONE;
+  /** Descriptors that are free. */
+  free: u32 = 0;
+  /** Packets that the device has and has not returned. */
+  outstanding: u32 = 0;
+  /** Bytes of the net header in front of each packet's first segment. */
+  headerBytes: u32 = PLAIN_HEADER_BYTES;
+  protected eventIdx: bool = false;
+  protected indirect: bool = false;
+  protected inOrder: bool = false;
+  /** With IN_ORDER: buffers that the last used entry stands for and that were not taken yet. */
+  protected batchLeft: u32 = 0;
+  /** The used length in that entry, which is that of its last buffer. */
+  protected batchBytes: u32 = 0;
+
+  constructor(
+    /** Entries. */
+    readonly size: u32,
+  ) {}
+
+  /** Empties the ring for a device that has just been reset, and sets the options agreed upon. */
+  abstract reset(options: RingOptions): void;
+
+  /** The part of `reset` that the formats share. */
+  protected begin(options: RingOptions): void {
+    this.fault = RingFault.NONE;
+    this.free = this.size;
+    this.outstanding = 0;
+    this.eventIdx = options.eventIdx;
+    this.inOrder = options.inOrder;
+    this.batchLeft = 0;
+  }
+
+  /** Addresses of the three parts as the device sees them. */
+  abstract descAddress(): u64;
+  abstract driverAddress(): u64;
+  abstract deviceAddress(): u64;
+
+  /**
+   * Offers the first `count` packets of a burst for the device to write, `bytes` bytes each. The
+   * caller has made sure that as many descriptors are free. Not seen before `publish`.
+   */
+  abstract offerWritable(burst: Burst, count: u32, bytes: u32): void;
+
+  /**
+   * Offers `count` packets of a burst, from `first` on, for the device to read, net header
+   * included. Each has one segment.
+   */
+  abstract offerReadable(burst: Burst, first: u32, count: u32): void;
+
+  /** Offers a packet of several segments to read; there is room (`descriptorsFor`). */
+  abstract offerChain(packet: Packet, segments: u32): void;
+
+  /**
+   * Offers a command: `outBytes` at `out` for the device to read, then `inBytes` at `into` for it
+   * to write.
+   */
+  abstract offerCommand(token: Packet, out: usize, outBytes: u32, into: usize, inBytes: u32): void;
+
+  /** Makes everything offered visible to the device, in one store. */
+  abstract publish(): void;
+
+  /** Whether the device wants a notification for what was published since the last call. */
+  abstract needsNotification(): bool;
+
+  /** Where the next buffer will be offered, 16 bits for NOTIFICATION_DATA. virtio 1.4 §2.9 */
+  abstract nextOffer(): u32;
+
+  /**
+   * Appends up to `max` packets that the device has finished with, each with its used length.
+   * Answers how many. On a fault it answers what was sound before it, and `fault` says what
+   * happened.
+   */
+  abstract take(burst: Burst, max: u32): u32;
+
+  /** Whether the device has finished with packets that nobody has taken. */
+  abstract hasUsed(): bool;
+
+  /**
+   * Fills the burst with packets that the device had when its queue was reset, in no order; answers
+   * how many, 0 when these were all. `reset` comes next.
+   */
+  abstract abandon(burst: Burst): u32;
+
+  /**
+   * Asks for an interrupt when the device has used `ahead` more packets than were taken so far
+   * (at least 1; more than 1 only with event_idx), and looks again: true means that there is
+   * something to take already and that there may be no interrupt.
+   */
+  abstract enableInterrupts(ahead: u32): bool;
+
+  /** Asks for no interrupts: a hint, an interrupt may come all the same. */
+  abstract disableInterrupts(): void;
+
+  /** Descriptors that a packet of `segments` segments takes; 0: it cannot be sent at all. */
+  descriptorsFor(segments: u32): u32 {
+    // virtio 1.4 §2.7.5.3.1, §2.8.17, §2.8.19: neither list nor table is longer than the ring.
+    if (segments > INDIRECT_MAX || segments > this.size) return 0;
+    return this.indirect && segments >= INDIRECT_FROM ? 1 : segments;
+  }
+
+  /** The net header lies in front of the first segment only. */
+  protected segmentBytes(segment: Packet, index: u32): u32 {
+    return segment.length + (index == 0 ? this.headerBytes : 0);
+  }
 }

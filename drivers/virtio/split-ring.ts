@@ -1,6 +1,5 @@
 /**
- * The split virtqueue: one ring format behind the queues of drivers/net/, which take it as a type
- * parameter. virtio 1.4 §2.7
+ * The split virtqueue: one ring format behind the queues of drivers/net/. virtio 1.4 §2.7
  *
  * What the device sees, in one piece of linear memory (N = size):
  *
@@ -20,16 +19,21 @@
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
-import { BURST_MAX, Burst, NET_HEADER_BYTES, Packet, PacketPool } from "../net/packet";
-import { Ring, RingFault } from "./ring";
+import { BURST_MAX, Burst, Packet } from "../net/packet";
+import {
+  DESC_BYTES,
+  DESC_F_INDIRECT,
+  DESC_F_NEXT,
+  DESC_F_WRITE,
+  INDIRECT_MAX,
+  Ring,
+  RingFault,
+  RingOptions,
+} from "./ring";
 
-const DESC_F_NEXT: u32 = 1;
-const DESC_F_WRITE: u32 = 2;
-const DESC_F_INDIRECT: u32 = 4;
 const AVAIL_F_NO_INTERRUPT: u32 = 1;
 const USED_F_NO_NOTIFY: u32 = 1;
 
-const DESC_BYTES: u32 = 16;
 const SLOT_SHIFT: u32 = 5;
 const SLOT_META: usize = 8;
 const SLOT_PACKET: usize = 16;
@@ -37,22 +41,8 @@ const SLOT_COUNT: usize = 20;
 /** A slot's packet and its number of descriptors as one 64-bit word: one descriptor. */
 const ONE_DESCRIPTOR: u64 = (<u64>1) << 32;
 
-/** Segments of a packet that an indirect table has room for. */
-export const INDIRECT_MAX: u32 = 18;
-/** From this many segments on a table costs less than the descriptors that it saves. */
-const INDIRECT_FROM: u32 = 3;
-
-export class SplitRing implements Ring {
-  size: u32;
-  fault: RingFault = RingFault.NONE;
-  /** Descriptors that are free. */
-  free: u32 = 0;
-  /** Packets that the device has and has not returned. */
-  outstanding: u32 = 0;
-
+export class SplitRing extends Ring {
   private mask: u32;
-  private eventIdx: bool = false;
-  private indirect: bool = false;
   private availIdx: u32 = 0;
   private usedIdx: u32 = 0;
   /** The avail index up to which `needsNotification` has looked. */
@@ -72,7 +62,7 @@ export class SplitRing implements Ring {
 
   /** A ring of `size` entries, a power of two. `chains`: packets may have several segments. */
   constructor(size: u32, chains: bool) {
-    this.size = size;
+    super(size);
     this.mask = size - 1;
     // virtio 1.4 §2.7.1: alignments 16, 2 and 4; a cache line each keeps the parts apart.
     this.desc = allocate(size * DESC_BYTES, 4096);
@@ -91,18 +81,14 @@ export class SplitRing implements Ring {
     return size * (DESC_BYTES + 2 + 8 + 32 + 2 + 2) + tables + 4096 + 6 * 64;
   }
 
-  /** Empties the ring for a device that has just been reset, and sets the options agreed upon. */
-  reset(eventIdx: bool, indirect: bool): void {
-    this.eventIdx = eventIdx;
-    this.indirect = indirect && this.tables != 0;
-    this.fault = RingFault.NONE;
+  reset(options: RingOptions): void {
+    this.begin(options);
+    this.indirect = options.indirect && this.tables != 0;
     this.availIdx = 0;
     this.usedIdx = 0;
     this.notifiedIdx = 0;
     this.freeHead = 0;
     this.freeTail = this.size;
-    this.free = this.size;
-    this.outstanding = 0;
     memory.fill(this.desc, 0, this.size * DESC_BYTES);
     // virtio 1.4 §2.7.10.1: the used ring's flags are zero when the device gets it.
     memory.fill(this.avail, 0, 6 + 2 * this.size);
@@ -114,7 +100,6 @@ export class SplitRing implements Ring {
     }
   }
 
-  /** Addresses of the three parts as the device sees them. */
   descAddress(): u64 {
     return this.dma + this.desc;
   }
@@ -129,20 +114,12 @@ export class SplitRing implements Ring {
 
   // ---- offering ---------------------------------------------------------------------------------
 
-  /**
-   * Offers the first `count` packets of a burst for the device to write, `bytes` bytes each. The
-   * caller has made sure that as many descriptors are free. Not seen before `publish`.
-   */
   offerWritable(burst: Burst, count: u32, bytes: u32): void {
     this.offerRun(burst, 0, count, <u64>bytes | ((<u64>DESC_F_WRITE) << 32), 0);
   }
 
-  /**
-   * Offers `count` packets of a burst, from `first` on, for the device to read, net header
-   * included. Each has one segment.
-   */
   offerReadable(burst: Burst, first: u32, count: u32): void {
-    this.offerRun(burst, first, count, <u64>NET_HEADER_BYTES, u32.MAX_VALUE);
+    this.offerRun(burst, first, count, <u64>this.headerBytes, u32.MAX_VALUE);
   }
 
   /**
@@ -200,16 +177,9 @@ export class SplitRing implements Ring {
     store<u16>(this.avail + entry, id, 4);
   }
 
-  /** Descriptors that a packet of `segments` segments takes; 0: it cannot be sent at all. */
-  descriptorsFor(segments: u32): u32 {
-    // virtio 1.4 §2.7.5.3.1: no chain, not even in a table, is longer than the ring.
-    if (segments > INDIRECT_MAX || segments > this.size) return 0;
-    return this.indirect && segments >= INDIRECT_FROM ? 1 : segments;
-  }
-
   /** Offers a packet of several segments to read: an indirect table where it pays, or a chain. */
   offerChain(packet: Packet, segments: u32): void {
-    if (this.descriptorsFor(segments) == 1) this.offerTable(packet, segments);
+    if (segments > 1 && this.descriptorsFor(segments) == 1) this.offerTable(packet, segments);
     else this.offerLinked(packet, segments);
     this.outstanding++;
   }
@@ -224,7 +194,7 @@ export class SplitRing implements Ring {
       const entry = table + (i << 4);
       const flags = last ? 0 : <u64>DESC_F_NEXT | ((<u64>(i + 1)) << 16);
       store<u64>(entry, this.dma + segment.buffer);
-      store<u64>(entry, <u64>segmentBytes(segment, i) | (flags << 32), 8);
+      store<u64>(entry, <u64>this.segmentBytes(segment, i) | (flags << 32), 8);
       segment = segment.next;
     }
     const bytes = segments * DESC_BYTES;
@@ -244,7 +214,11 @@ export class SplitRing implements Ring {
       this.freeHead++;
       const next = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
       const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | ((<u64>next) << 16);
-      this.describe(id, this.dma + segment.buffer, <u64>segmentBytes(segment, i) | (flags << 32));
+      this.describe(
+        id,
+        this.dma + segment.buffer,
+        <u64>this.segmentBytes(segment, i) | (flags << 32),
+      );
       segment = segment.next;
     }
     const slot = this.slots + (head << SLOT_SHIFT);
@@ -254,10 +228,7 @@ export class SplitRing implements Ring {
     this.enqueue(head);
   }
 
-  /**
-   * Offers a command: `outBytes` at `out` for the device to read, then `inBytes` at `into` for it
-   * to write. virtio 1.4 §2.7.4.2: what the device writes comes last.
-   */
+  /** virtio 1.4 §2.7.4.2: what the device writes comes last. */
   offerCommand(token: Packet, out: usize, outBytes: u32, into: usize, inBytes: u32): void {
     const head = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
     const tail = <u32>load<u16>(this.freeIds + (((this.freeHead + 1) & this.mask) << 1));
@@ -273,15 +244,12 @@ export class SplitRing implements Ring {
     this.enqueue(head);
   }
 
-  /** Makes everything offered visible to the device, in one store. */
-  @inline
   publish(): void {
     // virtio 1.4 §2.7.13.3.1: descriptors and entries before the index.
     machine.release();
     machine.sharedWrite16(this.avail + 2, this.availIdx);
   }
 
-  /** Whether the device wants a notification for what was published since the last call. */
   needsNotification(): bool {
     // virtio 1.4 §2.7.13.4.1: the index before the suppression words.
     machine.fullBarrier();
@@ -294,13 +262,13 @@ export class SplitRing implements Ring {
     return ((current - event - 1) & 0xffff) < ((current - old) & 0xffff);
   }
 
+  /** virtio 1.4 §2.9: the low 15 bits are next_off, the highest is next_wrap. */
+  nextOffer(): u32 {
+    return this.availIdx & 0xffff;
+  }
+
   // ---- taking back ------------------------------------------------------------------------------
 
-  /**
-   * Appends up to `max` packets that the device has finished with, each with its used length.
-   * Answers how many. On a fault it answers what was sound before it, and `fault` says what
-   * happened.
-   */
   take(burst: Burst, max: u32): u32 {
     const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
     if (ready == 0) return 0;
@@ -312,6 +280,7 @@ export class SplitRing implements Ring {
     }
     const filled = burst.count;
     const count = min(min(ready, max), BURST_MAX - filled);
+    if (this.inOrder) return this.takeInOrder(burst, count, ready);
     const mask = this.mask;
     const slots = this.slots;
     const entries = this.used + 4;
@@ -347,6 +316,87 @@ export class SplitRing implements Ring {
     return taken;
   }
 
+  /**
+   * With IN_ORDER buffers come back in the order of the avail ring. The used index counts all of
+   * them, but an element may stand for a batch: it is where that of its first buffer would be, and
+   * names the last. Those before it count as used whole. virtio 1.4 §2.7.9
+   */
+  private takeInOrder(burst: Burst, count: u32, ready: u32): u32 {
+    const mask = this.mask;
+    const freeIds = this.freeIds;
+    const filled = burst.count;
+    const position = this.usedIdx;
+    const shadow = this.availShadow;
+    const elements = this.used + 4;
+    const slots = this.slots;
+    let left = this.batchLeft;
+    let bytes = this.batchBytes;
+    let tail = this.freeTail;
+    let taken: u32 = 0;
+    for (; taken < count; taken++) {
+      const entry = position + taken;
+      const id = <u32>load<u16>(shadow + ((entry & mask) << 1));
+      if (left == 0) {
+        const element = machine.sharedRead64(elements + ((entry & mask) << 3));
+        bytes = <u32>(element >> 32);
+        left = <u32>element == id ? 1 : this.batchSize(<u32>element, entry, ready - taken);
+        if (left == 0) break;
+      }
+      left--;
+      const slot = slots + (id << SLOT_SHIFT);
+      const held = load<u64>(slot, SLOT_PACKET);
+      store<u32>(slot, 0, SLOT_PACKET);
+      burst.put(filled + taken, changetype<Packet>(<usize>held));
+      burst.putUsed(filled + taken, left == 0 ? bytes : load<u32>(slot, SLOT_META));
+      store<u16>(freeIds + ((tail & mask) << 1), id);
+      tail++;
+      if (held >> 32 != 1) tail = this.freeRest(slot, tail);
+    }
+    burst.count = filled + taken;
+    this.free += tail - this.freeTail;
+    this.outstanding -= taken;
+    this.usedIdx = position + taken;
+    this.freeTail = tail;
+    this.batchLeft = left;
+    this.batchBytes = bytes;
+    return taken;
+  }
+
+  /**
+   * How many of the `ready` buffers from `position` on an element stands for that names `id`; 0
+   * with a fault. Each buffer looked at is one that is taken then, unless there is a fault.
+   */
+  private batchSize(id: u32, position: u32, ready: u32): u32 {
+    const mask = this.mask;
+    if (id > mask) {
+      this.fault = RingFault.USED_ID;
+      return 0;
+    }
+    for (let i: u32 = 0; i < ready; i++) {
+      const offered = load<u16>(this.availShadow + (((position + i) & mask) << 1));
+      if (offered == id) return i + 1;
+    }
+    this.fault = RingFault.USED_NOT_OUTSTANDING;
+    return 0;
+  }
+
+  hasUsed(): bool {
+    return machine.sharedRead16(this.used + 2) != (this.usedIdx & 0xffff);
+  }
+
+  abandon(burst: Burst): u32 {
+    burst.clear();
+    for (let id: u32 = 0; id < this.size && burst.count < BURST_MAX; id++) {
+      const slot = this.slots + (id << SLOT_SHIFT);
+      const held = load<u32>(slot, SLOT_PACKET);
+      if (held == 0) continue;
+      store<u32>(slot, 0, SLOT_PACKET);
+      burst.push(changetype<Packet>(<usize>held));
+    }
+    this.outstanding -= burst.count;
+    return burst.count;
+  }
+
   /** Frees the other descriptors of a chain; links are taken from the slots, not from desc. */
   private freeRest(head: usize, tail: u32): u32 {
     const count = load<u32>(head, SLOT_COUNT);
@@ -360,27 +410,8 @@ export class SplitRing implements Ring {
     return tail;
   }
 
-  /**
-   * Releases all packets that the device had: it was reset, or is gone. The ring is usable after
-   * `reset`.
-   */
-  releaseAll(pool: PacketPool): void {
-    for (let id: u32 = 0; id < this.size; id++) {
-      const slot = this.slots + (id << SLOT_SHIFT);
-      const held = <u32>load<u64>(slot, SLOT_PACKET);
-      if (held != 0) pool.release(changetype<Packet>(<usize>held));
-      store<u32>(slot, 0, SLOT_PACKET);
-    }
-    this.outstanding = 0;
-  }
-
   // ---- interrupts -------------------------------------------------------------------------------
 
-  /**
-   * Asks for an interrupt when the device has used `ahead` more packets than were taken so far
-   * (at least 1; more than 1 only with event_idx), and looks again: true means that as many are
-   * there already and that there may be no interrupt.
-   */
   enableInterrupts(ahead: u32): bool {
     // virtio 1.4 §2.7.7.1: with event_idx the flags stay 0.
     if (this.eventIdx) {
@@ -394,15 +425,8 @@ export class SplitRing implements Ring {
     return ready >= (this.eventIdx ? ahead : 1);
   }
 
-  /** Asks for no interrupts: a hint, an interrupt may come all the same. */
-  @inline
   disableInterrupts(): void {
     // With event_idx the event index just stays behind, and passes once in 65,536 packets.
     if (!this.eventIdx) machine.sharedWrite16(this.avail, AVAIL_F_NO_INTERRUPT);
   }
-}
-
-/** The net header lies in front of the first segment only. */
-function segmentBytes(segment: Packet, index: u32): u32 {
-  return segment.length + (index == 0 ? NET_HEADER_BYTES : 0);
 }

@@ -26,9 +26,13 @@ const QUEUE_NOTIFY_OFF: u32 = 30;
 const QUEUE_DESC: u32 = 32;
 const QUEUE_DRIVER: u32 = 40;
 const QUEUE_DEVICE: u32 = 48;
+const QUEUE_NOTIF_CONFIG_DATA: u32 = 56;
+const QUEUE_RESET: u32 = 58;
 
-/** What we need of the common structure; later fields come with features we do not negotiate. */
+/** What we need of the common structure; later fields come with features, and may be missing. */
 const COMMON_BYTES: u32 = 56;
+const COMMON_RESET_BYTES: u32 = 60;
+const COMMON_MAP_BYTES: u32 = 64;
 const NOTIFY_MAP_BYTES_MAX: u32 = 1 << 20;
 const DEVICE_MAP_BYTES_MAX: u32 = 4096;
 
@@ -49,6 +53,7 @@ export class VirtioPci {
   /** Length of the device configuration; fields beyond it do not exist. */
   deviceBytes: u32 = 0;
   private common: u32 = 0;
+  private commonBytes: u32 = 0;
   private notify: u32 = 0;
   private notifyBytes: u32 = 0;
   private notifyMultiplier: u32 = 0;
@@ -77,7 +82,7 @@ export class VirtioPci {
     const common = this.commonPlace;
     const notify = this.notifyPlace;
     const device = this.devicePlace;
-    caps.findStructure(pci, caps.COMMON_CFG, COMMON_BYTES, COMMON_BYTES, common);
+    caps.findStructure(pci, caps.COMMON_CFG, COMMON_BYTES, COMMON_MAP_BYTES, common);
     caps.findStructure(pci, caps.NOTIFY_CFG, 2, NOTIFY_MAP_BYTES_MAX, notify);
     caps.findStructure(pci, caps.DEVICE_CFG, 1, DEVICE_MAP_BYTES_MAX, device);
     this.problem = null;
@@ -90,6 +95,7 @@ export class VirtioPci {
       this.problem = "no usable device configuration structure";
     }
     this.common = common.mapped - 1;
+    this.commonBytes = common.length;
     this.notify = notify.mapped - 1;
     this.notifyBytes = min(notify.length, NOTIFY_MAP_BYTES_MAX);
     this.notifyMultiplier = notify.multiplier;
@@ -186,22 +192,59 @@ export class VirtioPci {
     machine.mmioWrite16(this.common + QUEUE_ENABLE, 1);
   }
 
+  /** Whether the structure is long enough for RING_RESET. */
+  get hasQueueReset(): bool {
+    return this.commonBytes >= COMMON_RESET_BYTES;
+  }
+
+  /**
+   * Takes queue `index` back from the device, with RING_RESET. False if the device does not let go
+   * of it in time. virtio 1.4 §2.6.1.1.2
+   */
+  resetQueue(index: u32): bool {
+    machine.mmioWrite16(this.common + QUEUE_SELECT, index);
+    machine.mmioWrite16(this.common + QUEUE_RESET, 1);
+    const deadline = deadlineIn(RESET_TIMEOUT_US);
+    // virtio 1.4 §4.1.4.3.2: not before queue_reset reads back as 0 is the queue ours.
+    while (machine.mmioRead16(this.common + QUEUE_RESET) != 0) {
+      if (machine.tsc() > deadline) return false;
+      machine.pause();
+    }
+    return machine.mmioRead16(this.common + QUEUE_ENABLE) == 0;
+  }
+
   /** virtio 1.4 §4.1.3.1: 64-bit fields are written as two aligned 32-bit halves. */
   private write64(offset: u32, value: u64): void {
     machine.mmioWrite32(this.common + offset, <u32>value);
     machine.mmioWrite32(this.common + offset + 4, <u32>(value >> 32));
   }
 
+  /** Whether the structure goes as far as the field that NOTIF_CONFIG_DATA adds. */
+  get hasNotifyNames(): bool {
+    return this.commonBytes >= QUEUE_NOTIF_CONFIG_DATA + 2;
+  }
+
   /**
-   * The window address of queue `index`'s notification register plus 1, or 0 if it would lie
-   * outside the notification structure. virtio 1.4 §4.1.4.4
+   * What a notification of queue `index` says, in 16 bits: its index, or with NOTIF_CONFIG_DATA
+   * (`named`) what the device wants. virtio 1.4 §4.1.5.2.1
    */
-  notifyAddress(index: u32): u32 {
+  notifyName(index: u32, named: bool): u32 {
+    if (!named) return index;
+    machine.mmioWrite16(this.common + QUEUE_SELECT, index);
+    return machine.mmioRead16(this.common + QUEUE_NOTIF_CONFIG_DATA);
+  }
+
+  /**
+   * The window address of queue `index`'s notification register plus 1, or 0 if its `bytes` bytes
+   * would lie outside the notification structure or not at a multiple. virtio 1.4 §4.1.4.4
+   */
+  notifyAddress(index: u32, bytes: u32): u32 {
     machine.mmioWrite16(this.common + QUEUE_SELECT, index);
     const factor = machine.mmioRead16(this.common + QUEUE_NOTIFY_OFF);
     const offset = <u64>factor * this.notifyMultiplier;
-    if ((offset & 1) != 0 || offset + 2 > this.notifyBytes) return 0;
-    return this.notify + <u32>offset + 1;
+    if (offset + bytes > this.notifyBytes) return 0;
+    const address = this.notify + <u32>offset;
+    return (address & (bytes - 1)) == 0 ? address + 1 : 0;
   }
 
   // ---- interrupts -------------------------------------------------------------------------------

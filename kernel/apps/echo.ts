@@ -20,6 +20,8 @@ export class Echo {
 
   private readonly received: Burst = Burst.create();
   private readonly answers: Burst = Burst.create();
+  /** The transmit ring has no room for the next answer: only the device can help. */
+  blocked: bool = false;
   /** How many of `received` were looked at; those after them wait for room. */
   private next: u32 = 0;
 
@@ -47,6 +49,7 @@ export class Echo {
 
   private turn(room: u32): bool {
     const pair = this.pair;
+    this.blocked = room == 0;
     if (room == 0) return false;
     if (this.next == this.received.count) {
       this.received.clear();
@@ -56,8 +59,9 @@ export class Echo {
     const before = this.next;
     this.answerInto(room);
     pair.submit(this.answers);
-    // Without progress the ring is full: only the device can help, so there is no hurry.
-    return this.next > before || this.received.count == 0;
+    const worked = this.next > before || this.received.count == 0;
+    this.blocked = !worked;
+    return worked;
   }
 
   /** Hands packets to the stack as long as `room` descriptors suffice for their answers. */

@@ -1,11 +1,12 @@
 /**
  * app=idle: answers nothing. It only takes packets and gives their buffers back, so that the device
- * does not stall; DHCP is heard if it was asked for. main.ts makes one for a queue pair and calls
- * step().
+ * does not stall; DHCP and routers are heard if they were asked for. main.ts makes one for a queue
+ * pair and calls step().
  */
 import { Burst, BURST_MAX } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { Stack } from "../net/stack";
+import { isDiscovery } from "../net/stack6";
 import { NEVER } from "../time";
 
 export class Idle {
@@ -27,11 +28,16 @@ export class Idle {
     const pair = this.pair;
     const received = this.received;
     received.clear();
-    if (pair.take(received, BURST_MAX) == 0) return false;
+    if (pair.take(received, BURST_MAX) == 0) {
+      // Nobody else does it, and what is left in a small ring would keep us awake.
+      pair.reclaim();
+      return false;
+    }
     for (let i: u32 = 0; i < received.count; i++) {
       const packet = received.get(i);
       // Whatever the stack would answer is not sent.
-      if (this.stack.net.configuring) this.stack.receive(packet);
+      const isHeard = this.stack.net.configuring || isDiscovery(packet);
+      if (isHeard && this.stack.listens) this.stack.receive(packet);
       pair.pool.release(packet);
     }
     pair.refill();

@@ -57,6 +57,24 @@ export class Runner {
     return sink != null && sink.done;
   }
 
+  /** Whether it can do nothing before the transmit ring has room. */
+  get blocked(): bool {
+    const echo = this.echo;
+    return echo != null && echo.blocked;
+  }
+
+  /** Gives away the frames that a source has yet to send; 0 for other apps. */
+  yieldShare(): u64 {
+    const source = this.source;
+    return source != null ? source.yieldShare() : 0;
+  }
+
+  /** A source is to send so many more. */
+  takeShare(frames: u64): void {
+    const source = this.source;
+    if (source != null && frames != 0) source.takeShare(frames);
+  }
+
   /** When a turn is due without any packet. */
   deadline(): u64 {
     const source = this.source;

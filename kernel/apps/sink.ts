@@ -1,13 +1,15 @@
 /**
  * app=sink: counts and drops what it receives; the queue's own counters are the count. main.ts
  * makes one for a queue pair and calls step() again and again. Where there is an address, or one
- * is looked for, ARP and DHCP have to be heard, so frames are looked at; otherwise none is.
+ * is looked for, ARP, neighbour discovery and DHCP have to be heard, so frames are looked at;
+ * otherwise none is.
  */
 import * as config from "../config";
 import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { isArp } from "../net/ethernet";
 import { Stack } from "../net/stack";
+import { isDiscovery } from "../net/stack6";
 import { NEVER, deadlineIn } from "../time";
 
 export class Sink {
@@ -36,11 +38,15 @@ export class Sink {
     const pair = this.pair;
     const received = this.received;
     received.clear();
-    if (pair.take(received, BURST_MAX) == 0) return false;
+    if (pair.take(received, BURST_MAX) == 0) {
+      // Nobody else does it, and what is left in a small ring would keep us awake.
+      pair.reclaim();
+      return false;
+    }
     if (this.stack.listens) {
       this.listen();
     } else {
-      for (let i: u32 = 0; i < received.count; i++) pair.pool.release(received.get(i));
+      pair.pool.releaseBurst(received);
     }
     pair.refill();
     return true;
@@ -56,9 +62,10 @@ export class Sink {
     }
   }
 
-  /** ARP always; anything while DHCP waits for its messages. */
+  /** ARP and neighbour discovery always; anything while DHCP waits for its messages. */
   private isForStack(packet: Packet): bool {
-    return packet.next == null && (isArp(packet) || this.stack.net.configuring);
+    if (packet.next != null) return false;
+    return isArp(packet) || isDiscovery(packet) || this.stack.net.configuring;
   }
 
   /** When step() is due without any packet. */

@@ -8,7 +8,7 @@
  *
  *   pool --build--> hand --submit--> transmit ring --reclaimInto--> hand
  *
- * The hand is a queue as long as the ring. With a device that works in order, a packet so comes to
+ * The hand is a queue at least as long as the ring. With a device that works in order, a packet so comes to
  * the same descriptor every time, and the ring need not be written at all (split-ring.ts).
  *
  * Other packets in the ring are the stack's own and its answers; they are known by their missing
@@ -17,15 +17,15 @@
 import * as config from "../config";
 import * as events from "../events";
 import { allocate } from "../memory/arena";
-import { Burst, BURST_MAX, NET_HEADER_BYTES, Packet } from "../../drivers/net/packet";
+import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { copyMac } from "../net/address";
 import { ETHERNET_BYTES } from "../net/ethernet";
 import { isMarked, unmark } from "../net/interface";
 import { Stack } from "../net/stack";
 import { NEVER, deadlineIn } from "../time";
-import { GSO_TCPV4, GSO_UDP_L4 } from "../../drivers/net/header";
-import { buildFrame, segmentsNeeded } from "./source-frame";
+import { isGroup6 } from "../net/address6";
+import { buildFrame, gsoType, segmentsNeeded } from "./source-frame";
 
 /** Descriptors left to the stack, at most. */
 const SPARE_MAX: u32 = 8;
@@ -33,8 +33,11 @@ const SPARE_MAX: u32 = 8;
 /** How often to look whether the last packets are sent; nothing asks for an interrupt then. */
 const FINISHING_US: u64 = 1000;
 
+/** How often to look whether an address of IPv6 is ours. */
+const WAITING_US: u64 = 10_000;
+
 enum State {
-  /** There is no address yet, or no answer to ARP for the next hop. */
+  /** There is no address yet, or the next hop has not said its MAC. */
   Waiting,
   Sending,
   /** All was submitted; the device has yet to send it. */
@@ -78,8 +81,10 @@ export class Source {
     const segments = segmentsNeeded(roomIn(pair));
     const spare = pair.pool.size - pair.rx.ring.size - BURST_MAX;
     this.packets = max<u32>(1, min(size, spare / segments));
-    this.handMask = size - 1;
-    this.hand = allocate(size * sizeof<usize>());
+    // A packed ring may have any size; the hand has a power of two.
+    const places: u32 = (<u32>1) << (32 - clz(size - 1));
+    this.handMask = places - 1;
+    this.hand = allocate(places * sizeof<usize>());
     if (config.count != 0) {
       const share = config.count / lanes;
       this.left = share + (lane < <u32>(config.count % lanes) ? 1 : 0);
@@ -89,6 +94,19 @@ export class Source {
   /** All frames are sent, or the time is over and what was begun is sent. */
   get done(): bool {
     return this.state == State.Done;
+  }
+
+  /** This lane is paused: somebody else sends what is left of `count`. */
+  yieldShare(): u64 {
+    if (config.count == 0) return 0;
+    const left = this.left;
+    this.left = 0;
+    return left;
+  }
+
+  takeShare(frames: u64): void {
+    this.left += frames;
+    if (this.state == State.Finishing || this.state == State.Done) this.state = State.Sending;
   }
 
   /** The device was reset and all packets are back in the pool: frames are built anew. */
@@ -226,24 +244,41 @@ export class Source {
       events.fatal(wrong);
       return false;
     }
-    if (config.hasDstIp && !config.hasDst) {
-      if (!this.asked) {
-        this.asked = true;
-        const hop = stack.net.nextHop(config.dstIp);
-        if (hop == 0) {
-          events.fatal("dstip: not in the network of ip=, and there is no gateway");
-          return false;
-        }
-        stack.arp.resolve(hop);
-        return true;
-      }
-      if (!stack.arp.known) return false;
-      this.destination = stack.arp.mac;
-    }
+    // Like DHCP's, an address of IPv6 may have to be waited for.
+    if (config.isDst6 && stack.net.six.sourceFor(config.dstIp6) < 0) return false;
+    if (this.asksNeighbour() && stack.hopMac == 0) return this.ask();
+    if (this.asksNeighbour()) this.destination = stack.hopMac;
     this.slots = this.pair.tx.ring.descriptorsFor(segmentsNeeded(roomIn(this.pair)));
     this.state = State.Sending;
     if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
     return true;
+  }
+
+  private asksNeighbour(): bool {
+    if (config.hasDst || !config.hasDstIp) return false;
+    return !config.isDst6 || !isGroup6(config.dstIp6);
+  }
+
+  /** Asks for the next hop's MAC, once. True: there was something to do. */
+  private ask(): bool {
+    if (this.asked) return false;
+    this.asked = true;
+    const stack = this.stack;
+    if (config.isDst6) return this.ask6();
+    const hop = stack.net.nextHop(config.dstIp);
+    if (hop == 0) events.fatal("dstip: not in the network of ip=, and there is no gateway");
+    else stack.arp.resolve(hop);
+    return hop != 0;
+  }
+
+  private ask6(): bool {
+    const six = this.stack.six;
+    // Another CPU's lane is told: it knows no router.
+    if (six.relays) return false;
+    const hop = six.nextHop(config.dstIp6);
+    if (hop == 0) events.fatal("dstip: not in the network of ip6=, and there is no router");
+    else six.nd.resolve(hop);
+    return hop != 0;
   }
 
   /** What is wrong with `size` or `gso` for this device, or null. */
@@ -253,7 +288,7 @@ export class Source {
       const fits = config.size <= this.stack.net.link.mtu + ETHERNET_BYTES;
       return fits ? null : "size: more than the device's MTU and an Ethernet header";
     }
-    const gso = config.gso == config.Gso.Tcp4 ? GSO_TCPV4 : GSO_UDP_L4;
+    const gso = gsoType();
     if (!offloads.csum || !(offloads.hostGso & (1 << gso))) {
       return "gso: the device does not offer this segmentation";
     }
@@ -291,11 +326,13 @@ export class Source {
   /** When step() is due without any packet. */
   deadline(): u64 {
     if (this.state == State.Sending) return this.end;
+    // An address of IPv6 becomes ours without a packet.
+    if (this.state == State.Waiting) return config.isDst6 ? deadlineIn(WAITING_US) : NEVER;
     return this.state == State.Finishing ? deadlineIn(FINISHING_US) : NEVER;
   }
 }
 
 /** Bytes of a frame that each buffer takes. */
 function roomIn(pair: QueuePair): u32 {
-  return pair.pool.stride - NET_HEADER_BYTES;
+  return pair.pool.room;
 }

@@ -39,10 +39,16 @@ export enum DropReason {
   ForwardFull,
   /** app=forward: the other NIC is not there, or does not use this lane. */
   ForwardDown,
+  /** An IPv6 extension header that is malformed, out of place, or that we may not pass over. */
+  IpExtension,
+  /** Neighbour discovery that comes from beyond the link: its hop limit is not 255. */
+  NdHopLimit,
+  /** Neighbour discovery that is malformed, or neither for us nor what we asked for. */
+  Nd,
 }
 
 /** How many there are. */
-export const DROP_REASONS: u32 = DropReason.ForwardDown + 1;
+export const DROP_REASONS: u32 = DropReason.Nd + 1;
 
 /** In the order of DropReason. */
 const NAMES: StaticArray<string> = [
@@ -69,6 +75,9 @@ const NAMES: StaticArray<string> = [
   "answer_offload",
   "forward_full",
   "forward_down",
+  "ip_extension",
+  "nd_hop_limit",
+  "nd",
 ];
 
 export class Drops {

@@ -14,6 +14,9 @@ import { Interface } from "./interface";
 export const ETHERNET_BYTES: u32 = 14;
 export const ETHERTYPE_IPV4: u32 = 0x0800;
 export const ETHERTYPE_ARP: u32 = 0x0806;
+export const ETHERTYPE_IPV6: u32 = 0x86dd;
+/** How Ethernet addresses of IPv6 groups begin, in memory order. RFC 2464 7 */
+const IPV6_GROUP: u32 = 0x3333;
 
 /** The broadcast address. */
 export const BROADCAST_MAC: usize = memory.data<u8>([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
@@ -36,11 +39,16 @@ export function accept(net: Interface, packet: Packet): u32 {
   if (packet.total > frameLimit(packet, net.link.mtu)) return drop(net, DropReason.TooLong);
   if (packet.length < ETHERNET_BYTES) return drop(net, DropReason.Truncated);
   const frame = packet.data;
-  if (!equalMac(frame, net.link.mac) && !isBroadcastMac(frame)) {
+  if (!equalMac(frame, net.link.mac) && !isBroadcastMac(frame) && !isOurGroup(net, frame)) {
     return drop(net, DropReason.NotForUs);
   }
   if (isGroupMac(frame + 6)) return drop(net, DropReason.Source);
   return loadBE16(frame + 12);
+}
+
+/** A group of IPv6's; which of them are ours, ipv6.ts sees in the address behind. */
+function isOurGroup(net: Interface, frame: usize): bool {
+  return net.six.enabled && load<u16>(frame) == IPV6_GROUP;
 }
 
 /** Whether the frame is ARP, from whomever to whomever. */

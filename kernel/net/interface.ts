@@ -6,6 +6,7 @@ import { Link } from "../../drivers/net/link";
 import { Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { maskOf } from "./address";
+import { Addresses6 } from "./addresses6";
 import { Drops } from "./drops";
 
 /** When to try again what could not be sent: no free packet, no slot in the ring, or no link. */
@@ -40,6 +41,8 @@ export class Interface {
   gateway: u32 = 0;
   /** DHCP waits for an address: datagrams for it may come to an address not yet ours. */
   configuring: bool = false;
+  /** What there is of IPv6. */
+  readonly six: Addresses6 = new Addresses6();
 
   constructor(
     readonly link: Link,

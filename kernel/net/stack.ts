@@ -1,8 +1,8 @@
 /**
  * The network stack of one NIC: it answers ARP, ICMP echo and UDP echo in place, discards, and
- * gets an address. main.ts makes one for each NIC and calls poll(); the apps hand received packets
- * to receive(). One call, one packet, no copy: what it answers goes back out in the buffer that
- * it came in.
+ * gets an address; stack6.ts does the same for IPv6. main.ts makes one for each NIC and calls
+ * poll(); the apps hand received packets to receive(). One call, one packet, no copy: what it
+ * answers goes back out in the buffer that it came in.
  */
 import { Addressing, NicConfig } from "../config";
 import { NEVER } from "../time";
@@ -13,9 +13,10 @@ import { Arp } from "./arp";
 import { Dhcp } from "./dhcp";
 import { completeChecksum } from "./checksum";
 import { DropReason, Drops } from "./drops";
-import { ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4 } from "./ethernet";
+import { ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from "./ethernet";
 import { Interface } from "./interface";
 import { relay } from "./relay";
+import { Stack6 } from "./stack6";
 import * as arp from "./arp";
 import * as ethernet from "./ethernet";
 import * as icmp from "./icmp";
@@ -25,6 +26,7 @@ import * as udp from "./udp";
 export class Stack {
   readonly net: Interface;
   readonly arp: Arp;
+  readonly six: Stack6;
   private readonly relays: bool;
   private dhcp: Dhcp | null = null;
 
@@ -38,6 +40,7 @@ export class Stack {
     this.net = net;
     this.relays = relays;
     this.arp = arp;
+    this.six = new Stack6(net, config, relays);
     if (config.addressing == Addressing.Dhcp) {
       this.dhcp = new Dhcp(net, arp, config.gateway);
     } else if (config.addressing == Addressing.Static) {
@@ -67,7 +70,7 @@ export class Stack {
 
   /** Whether it has an address now, or looks for one: then it needs to see received packets. */
   get listens(): bool {
-    return this.net.ip != 0 || this.net.configuring;
+    return this.net.ip != 0 || this.net.configuring || this.net.six.enabled;
   }
 
   get drops(): Drops {
@@ -80,6 +83,18 @@ export class Stack {
    */
   announce(): void {
     if (this.net.ip != 0) this.arp.announce();
+    this.six.announce();
+  }
+
+  /** The MAC of the next hop that the source app asked for, or 0 while it is not known. */
+  get hopMac(): usize {
+    if (this.arp.known) return this.arp.mac;
+    return this.six.nd.known ? this.six.nd.mac : 0;
+  }
+
+  /** Takes over the next hop's MAC; there is one, so its kind does not matter. */
+  mirrorHop(macLow: u32, macHigh: u32): void {
+    this.arp.mirror(macLow, macHigh);
   }
 
   /** Takes over the address that CPU 0 has, and whether it looks for one. */
@@ -98,7 +113,8 @@ export class Stack {
       deadline = dhcp.deadline;
     }
     if (now >= this.arp.deadline) this.arp.poll(now);
-    return min(deadline, this.arp.deadline);
+    if (now >= this.six.deadline) this.six.poll(now);
+    return min(min(deadline, this.arp.deadline), this.six.deadline);
   }
 
   /**
@@ -122,6 +138,7 @@ export class Stack {
       if (this.relays && arp.isReply(packet)) return relay(packet, this.net.link.index);
       return this.arp.receive(packet);
     }
+    if (ethertype == ETHERTYPE_IPV6 && this.net.six.enabled) return this.six.receive(packet);
     if (ethertype != ethernet.DROPPED) this.net.drops.count(DropReason.Ethertype);
     return false;
   }

@@ -3,6 +3,7 @@
 
 import { assert, Random, suite, sumDrops, sumQueues } from "qemu-test-harness";
 import { garbageKinds } from "./garbage-frames";
+import { garbageKinds6 } from "./garbage-frames6";
 import { bootEcho, GUEST_IP } from "./support";
 
 const SEED = 0x5eed;
@@ -14,9 +15,12 @@ const LOG_EVERY_FRAMES = 200_000;
 const test = suite("garbage", { timeoutMs: DURATION_MS + 60_000 });
 
 test("truncated, oversized, damaged and random frames for a minute", async (t) => {
-  const { vm, net, peer } = await bootEcho(t);
+  const { vm, net, peer } = await bootEcho(t, { append: `ip=${GUEST_IP}/24` });
+  // Before that its IPv6 addresses hear nothing.
+  await vm.waitFor("ipv6", { timeoutMs: 20_000 });
   const random = new Random(SEED);
-  const kinds = garbageKinds(await peer.route(GUEST_IP), random);
+  const route = await peer.route(GUEST_IP);
+  const kinds = [...garbageKinds(route, random), ...garbageKinds6(route, random)];
   const sentAs = new Map<string, number>();
   const before = await vm.stats();
   const sentBefore = net.sent;

@@ -53,6 +53,9 @@ const IMPLEMENTED: FeatureName[] = [
   ...(["host_tso4", "host_tso6", "host_ecn", "guest_uso4", "guest_uso6", "host_uso"] as const),
   ...(["guest_hdrlen", "ctrl_vq", "ctrl_rx", "ctrl_vlan", "ctrl_rx_extra"] as const),
   ...(["guest_announce", "mq", "ctrl_mac_addr", "ctrl_guest_offloads", "rss"] as const),
+  ...(["access_platform", "ring_packed", "in_order", "order_platform"] as const),
+  ...(["notification_data", "notif_config_data"] as const),
+  ...(["hash_report", "ring_reset"] as const),
 ];
 /** Bits of the same kind that the model has no names for: statistics, coalescing, speed. */
 const IMPLEMENTED_BITS = [50n, 52n, 53n, 63n].reduce((set, n) => set | (1n << n), 0n);

@@ -5,11 +5,9 @@ import { assert, suite, type TestContext } from "qemu-test-harness";
 import { type Guest, startGuest } from "../model/guest";
 import { type NetOptions, USUAL_FEATURES } from "../model/net/net-device";
 import { UDP_FRAME_HEADERS } from "../model/net/peer";
-import type { FeatureName } from "../model/virtio/features";
+import { FORMATS, prefixOf, SPLIT, without } from "./ring-formats";
 
 const test = suite("receive");
-
-const without = (...names: FeatureName[]) => USUAL_FEATURES.filter((name) => !names.includes(name));
 
 /** Bytes that differ from place to place, and from frame to frame. */
 function pattern(bytes: number): Buffer {
@@ -31,98 +29,102 @@ function jumbo(t: TestContext, net: Partial<NetOptions> = {}): Guest {
   return startGuest(t, { net: { mtu: 9000, ...net } });
 }
 
-for (const buffers of [2, 3]) {
-  test(`a frame over ${buffers} buffers is echoed whole`, (t) => {
-    const guest = jumbo(t);
-    guest.settle();
-    const before = guest.nic.receiver.buffers;
-    echoFrames(guest, [buffers === 2 ? 5000 : 9000]);
-    assert.is(guest.nic.receiver.buffers - before, buffers);
-  });
-}
+for (const format of FORMATS) {
+  const at = prefixOf(format);
 
-for (const segments of [2, 3]) {
-  test(`an answer of ${segments} pieces is one chain without indirect tables`, (t) => {
-    const guest = jumbo(t, { features: without("indirect_desc") });
-    echoFrames(guest, [segments === 2 ? 5000 : 9000]);
-    assert.is(guest.nic.sender.lastSegments, segments);
-    assert.is(guest.nic.sender.lastDescriptors, segments);
-  });
-}
-
-test("an answer of three pieces takes one descriptor with an indirect table", (t) => {
-  const guest = jumbo(t);
-  echoFrames(guest, [9000]);
-  assert.is(guest.nic.sender.lastSegments, 3);
-  assert.is(guest.nic.sender.lastDescriptors, 1);
-});
-
-for (const buffers of [4, 5, 6, 7, 8, 16]) {
-  for (const indirect of [true, false]) {
-    const how = indirect ? "with" : "without";
-    test(`a frame that the device spreads over ${buffers} buffers, ${how} indirect`, (t) => {
-      const features = indirect ? USUAL_FEATURES : without("indirect_desc");
-      const guest = jumbo(t, { features });
-      guest.nic.receiver.spread = 500;
+  for (const buffers of [2, 3]) {
+    test(`${at}a frame over ${buffers} buffers is echoed whole`, (t) => {
+      const guest = jumbo(t, { features: format.features });
       guest.settle();
       const before = guest.nic.receiver.buffers;
-      echoFrames(guest, [500 * buffers - 13]);
+      echoFrames(guest, [buffers === 2 ? 5000 : 9000]);
       assert.is(guest.nic.receiver.buffers - before, buffers);
-      assert.is(guest.nic.sender.lastSegments, buffers);
     });
   }
-}
 
-for (const eventIdx of [true, false]) {
-  const how = eventIdx ? "with" : "without";
-  test(`an answer of more than 18 pieces is dropped and counted, ${how} event_idx`, (t) => {
-    const features = eventIdx ? USUAL_FEATURES : without("event_idx");
-    const guest = jumbo(t, { features });
-    guest.nic.receiver.spread = 450;
+  for (const segments of [2, 3]) {
+    test(`${at}an answer of ${segments} pieces is one chain without indirect tables`, (t) => {
+      const guest = jumbo(t, { features: without(format, "indirect_desc") });
+      echoFrames(guest, [segments === 2 ? 5000 : 9000]);
+      assert.is(guest.nic.sender.lastSegments, segments);
+      assert.is(guest.nic.sender.lastDescriptors, segments);
+    });
+  }
+
+  test(`${at}an answer of three pieces takes one descriptor with an indirect table`, (t) => {
+    const guest = jumbo(t, { features: format.features });
+    echoFrames(guest, [9000]);
+    assert.is(guest.nic.sender.lastSegments, 3);
+    assert.is(guest.nic.sender.lastDescriptors, 1);
+  });
+
+  for (const buffers of [4, 5, 6, 7, 8, 16]) {
+    for (const indirect of [true, false]) {
+      const how = indirect ? "with" : "without";
+      test(`${at}a frame that the device spreads over ${buffers} buffers, ${how} indirect`, (t) => {
+        const features = indirect ? format.features : without(format, "indirect_desc");
+        const guest = jumbo(t, { features });
+        guest.nic.receiver.spread = 500;
+        guest.settle();
+        const before = guest.nic.receiver.buffers;
+        echoFrames(guest, [500 * buffers - 13]);
+        assert.is(guest.nic.receiver.buffers - before, buffers);
+        assert.is(guest.nic.sender.lastSegments, buffers);
+      });
+    }
+  }
+
+  for (const eventIdx of [true, false]) {
+    const how = eventIdx ? "with" : "without";
+    test(`${at}an answer of more than 18 pieces is dropped and counted, ${how} event_idx`, (t) => {
+      const features = eventIdx ? format.features : without(format, "event_idx");
+      const guest = jumbo(t, { features });
+      guest.nic.receiver.spread = 450;
+      guest.settle();
+      guest.nic.receive(guest.peer.echoRequest(pattern(8900)));
+      guest.settle();
+      const stats = guest.stats();
+      assert.equal(stats.queues[0]?.tx.drops, { too_long: 1 });
+      echoFrames(guest, [1000]);
+    });
+  }
+
+  test(`${at}an indirect table has no more entries than the ring (§2.7.5.3.1)`, (t) => {
+    const guest = jumbo(t, { features: format.features, txSize: 8 });
+    guest.nic.receiver.spread = 500;
     guest.settle();
-    guest.nic.receive(guest.peer.echoRequest(pattern(8900)));
+    guest.nic.receive(guest.peer.echoRequest(pattern(4900)));
     guest.settle();
-    const stats = guest.stats();
-    assert.equal(stats.queues[0]?.tx.drops, { too_long: 1 });
-    echoFrames(guest, [1000]);
+    assert.equal(guest.machine.violations.list, []);
+  });
+
+  test(`${at}many merged frames in small rings: every one comes back, nothing leaks`, (t) => {
+    const guest = jumbo(t, { features: format.features, rxSize: 16, txSize: 16 });
+    guest.settle();
+    const before = guest.stats();
+    echoFrames(
+      guest,
+      Array.from({ length: 500 }, (_, i) => 60 + ((i * 37) % 8950)),
+    );
+    guest.settle();
+    const after = guest.stats();
+    assert.is(after.queues[0]?.pool_free, before.queues[0]?.pool_free);
+    assert.is(after.queues[0]?.tx.free, before.queues[0]?.tx.free);
+  });
+
+  test(`${at}a frame waits until there are buffers enough for all of it`, (t) => {
+    const guest = jumbo(t, { features: format.features, rxSize: 4, txSize: 4 });
+    guest.settle();
+    const before = guest.peer.frames.length;
+    const frames = Array.from({ length: 40 }, () => guest.peer.echoRequest(pattern(8000)));
+    for (const frame of frames) guest.nic.receive(frame);
+    guest.until(() => guest.peer.frames.length === before + frames.length, "all come back");
   });
 }
-
-test("an indirect table has no more entries than the ring (§2.7.5.3.1)", (t) => {
-  const guest = jumbo(t, { txSize: 8 });
-  guest.nic.receiver.spread = 500;
-  guest.settle();
-  guest.nic.receive(guest.peer.echoRequest(pattern(4900)));
-  guest.settle();
-  assert.equal(guest.machine.violations.list, []);
-});
-
-test("many merged frames in small rings: every one comes back, nothing leaks", (t) => {
-  const guest = jumbo(t, { rxSize: 16, txSize: 16 });
-  guest.settle();
-  const before = guest.stats();
-  echoFrames(
-    guest,
-    Array.from({ length: 500 }, (_, i) => 60 + ((i * 37) % 8950)),
-  );
-  guest.settle();
-  const after = guest.stats();
-  assert.is(after.queues[0]?.pool_free, before.queues[0]?.pool_free);
-  assert.is(after.queues[0]?.tx.free, before.queues[0]?.tx.free);
-});
-
-test("a frame waits until there are buffers enough for all of it", (t) => {
-  const guest = jumbo(t, { rxSize: 4, txSize: 4 });
-  guest.settle();
-  const before = guest.peer.frames.length;
-  const frames = Array.from({ length: 40 }, () => guest.peer.echoRequest(pattern(8000)));
-  for (const frame of frames) guest.nic.receive(frame);
-  guest.until(() => guest.peer.frames.length === before + frames.length, "all come back");
-});
 
 for (const mtu of [1280, 1500, 2000, 4096, 9000]) {
   for (const mergeable of [true, false]) {
-    const features = mergeable ? USUAL_FEATURES : without("mrg_rxbuf");
+    const features = mergeable ? USUAL_FEATURES : without(SPLIT, "mrg_rxbuf");
     const how = mergeable ? "with" : "without";
     test(`MTU ${mtu} ${how} mrg_rxbuf: frames from 60 bytes to the longest`, (t) => {
       const guest = startGuest(t, { memoryMib: 64, net: { mtu, features } });
@@ -147,7 +149,7 @@ test("every frame length from 60 to 1514 comes back whole", (t) => {
 });
 
 test("without mrg_rxbuf num_buffers is ignored", (t) => {
-  const guest = startGuest(t, { net: { features: without("mrg_rxbuf") } });
+  const guest = startGuest(t, { net: { features: without(SPLIT, "mrg_rxbuf") } });
   guest.nic.receiver.tamper = (header) => {
     header.writeUInt16LE(0x5555, 10);
   };

@@ -6,14 +6,15 @@
 import { assert, suite } from "qemu-test-harness";
 import { type Guest, STATIC_IP, startGuest } from "../model/guest";
 import { USUAL_FEATURES } from "../model/net/net-device";
+import { FORMATS, prefixOf, without } from "./ring-formats";
 
 const test = suite("notifications", { timeoutMs: 30_000 });
 
 const FLAGS_ONLY = USUAL_FEATURES.filter((name) => name !== "event_idx");
-const MODES = [
-  { name: "event_idx", features: USUAL_FEATURES },
-  { name: "flags", features: FLAGS_ONLY },
-] as const;
+const MODES = FORMATS.flatMap((format) => [
+  { name: `${prefixOf(format)}event_idx`, features: format.features },
+  { name: `${prefixOf(format)}flags`, features: without(format, "event_idx") },
+]);
 
 /** Sends `count` echoes, `burst` at a time, and waits for all of them. */
 function traffic(guest: Guest, count: number, burst: number): void {
@@ -143,7 +144,7 @@ test("with event_idx the used ring's flags play no part (§2.7.10.1)", (t) => {
 test("without event_idx avail_event plays no part (§2.7.10.1)", (t) => {
   const guest = startGuest(t, { net: { features: FLAGS_ONLY } });
   guest.settle();
-  guest.nic.tx?.ring.setAvailEvent(0x7fff);
+  guest.nic.tx?.split.setAvailEvent(0x7fff);
   assert.equal(guest.echo(Buffer.from("kicked")), Buffer.from("kicked"));
 });
 

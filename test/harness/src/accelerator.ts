@@ -11,6 +11,7 @@ import { release } from "node:os";
 import { dirname } from "node:path";
 import { messageOf } from "./errors";
 import { parseEvent } from "./events";
+import { inLab } from "./lab/lab";
 import { runCommand } from "./processes";
 import { findQemu } from "./qemu";
 
@@ -26,7 +27,7 @@ interface Remembered extends Choice {
 }
 
 const PROBE_TIMEOUT_MS = 10_000;
-const CACHE = "build/accelerator.json";
+const CACHE = inLab() ? "build/lab/accelerator.json" : "build/accelerator.json";
 const DEVICE = "/dev/kvm";
 const STATUS_FAILURE = 35;
 

@@ -6,6 +6,7 @@
 import { parseArgs } from "node:util";
 import { chooseAccelerator } from "./accelerator";
 import { EnvironmentError, messageOf } from "./errors";
+import { describeLab, runInLab } from "./lab/lab";
 import { findQemu } from "./qemu";
 import { exitOnSignals } from "./run-scope";
 import { type RunOptions, run } from "./runner/run";
@@ -22,6 +23,7 @@ const USAGE = {
   run [paths]    runs test files (default: test/unit test/integration)
   list [paths]   names the tests without running them
   probe          says which accelerator this machine can use, and why
+  lab [command]  a shell, or a command, on a nested host with KVM, vhost-net and Open vSwitch
 
 'qemu-test-harness <command> --help' explains a command.
 exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks something`,
@@ -34,11 +36,20 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
   --json PATH        results as JSON (default: build/test-results.json)
   --junit PATH       results as JUnit XML (default: build/test-results.xml)
   --artifacts PATH   files of failed tests (default: build/test-artifacts)
-  --no-output MS     ends a file that says nothing for so long (default: 120000)`,
+  --no-output MS     ends a file that says nothing for so long (default: 120000)
+  --no-lab           skips what this machine cannot run, instead of running it in the lab
+  --only PATH        only the tests in a JSON file: {"file": ["suite › test", ...], ...}`,
   list: `usage: qemu-test-harness list [--grep PATTERN] [paths]`,
   probe: `usage: qemu-test-harness probe [--image PATH] [--json]`,
+  lab: `usage: qemu-test-harness lab [command [arguments]]
+
+  Boots a Debian kernel under QEMU whose root is this machine's file system: read-only, with what is
+  written kept in memory, except below build/. It has /dev/kvm, /dev/vhost-net and the kernel's Open
+  vSwitch. Without a command it gives a shell; 'exit' ends it. The status is the command's.
+  The kernel is Debian's package, downloaded once to build/lab and not installed.`,
 } as const;
 
+const LAB_GREETING = "the lab: root, KVM, vhost-net and Open vSwitch; exit ends it";
 const DEFAULT_PATHS = ["test/unit", "test/integration"];
 
 /** Runs the command in `argv` (without node and script) and returns the exit status. */
@@ -47,6 +58,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     if (command === "--help" || command === "-h" || command === "help") return help("main");
     if (!(command in USAGE)) throw new UsageError(`unknown command '${command}'`);
+    if (command === "lab" && args[0] !== "--help" && args[0] !== "-h") return await lab(args);
     if (args.includes("--help") || args.includes("-h")) return help(command as keyof typeof USAGE);
     if (command === "probe") return await probe(args);
     return await run(runOptions(args, command === "list"));
@@ -81,18 +93,22 @@ export function runOptions(args: readonly string[], listOnly = false): RunOption
       junit: { type: "string", default: "build/test-results.xml" },
       artifacts: { type: "string" },
       "no-output": { type: "string" },
+      "no-lab": { type: "boolean", default: false },
+      only: { type: "string" },
     },
   });
-  const { grep, image, artifacts } = values;
+  const { grep, image, artifacts, only } = values;
   const jobs = positive("--jobs", values.jobs);
   const noOutputMs = positive("--no-output", values["no-output"]);
   if (grep !== undefined) checkPattern(grep);
   return {
     paths: positionals.length > 0 ? positionals : DEFAULT_PATHS,
     list: values.list,
+    noLab: values["no-lab"],
     json: values.json,
     junit: values.junit,
     ...(grep === undefined ? {} : { grep }),
+    ...(only === undefined ? {} : { only }),
     ...(image === undefined ? {} : { image }),
     ...(artifacts === undefined ? {} : { artifacts }),
     ...(jobs === undefined ? {} : { jobs }),
@@ -131,6 +147,13 @@ async function probe(args: readonly string[]): Promise<number> {
     console.log(`${choice.accelerator}: ${choice.reason}\nQEMU ${qemu.version} (${qemu.path})`);
   }
   return 0;
+}
+
+async function lab(argv: readonly string[]): Promise<number> {
+  const command = argv.length > 0 ? argv : ["sh", "-c", `echo '${LAB_GREETING}'; exec bash -i`];
+  const result = await runInLab(command);
+  console.error(describeLab(result));
+  return result.status;
 }
 
 /** For the executable: runs the command and exits with its status. */

@@ -54,6 +54,17 @@ export interface RemovedEvent extends BaseEvent {
   readonly orderly: boolean;
 }
 
+/** What has become of an IPv6 address. */
+export interface Ipv6Event extends BaseEvent {
+  readonly event: "ipv6";
+  readonly nic: number;
+  readonly ip6: string;
+  readonly prefix: number;
+  readonly scope: "link" | "global";
+  readonly origin: "link" | "static" | "slaac";
+  readonly state: "preferred" | "deprecated" | "expired" | "duplicate";
+}
+
 export interface LinkEvent extends BaseEvent {
   readonly event: "link";
   readonly nic: number;
@@ -124,6 +135,7 @@ interface EventsByName {
   device: DeviceEvent;
   features: FeaturesEvent;
   ready: ReadyEvent;
+  ipv6: Ipv6Event;
   link: LinkEvent;
   removed: RemovedEvent;
   control: ControlEvent;

@@ -130,7 +130,8 @@ export class Vm {
   }
 
   private allowed(line: string): boolean {
-    const patterns = [...STDERR_ALLOWED, ...(this.options.stderrAllowed ?? [])];
+    const ofBackends = (this.options.nics ?? []).flatMap((nic) => nic.backend.stderrAllowed ?? []);
+    const patterns = [...STDERR_ALLOWED, ...ofBackends, ...(this.options.stderrAllowed ?? [])];
     return patterns.some((pattern) => pattern.test(line));
   }
 

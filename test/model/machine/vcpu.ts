@@ -152,6 +152,13 @@ export class Vcpu {
     return value;
   }
 
+  private sharedRead32(pointer: number): number {
+    this.enter();
+    const value = this.arena.view.getUint32(pointer, true);
+    this.watchers.get(pointer)?.read(pointer + this.arena.base, value);
+    return value;
+  }
+
   private sharedRead64(pointer: number): bigint {
     this.enter();
     const value = this.arena.view.getBigUint64(pointer, true);
@@ -208,10 +215,7 @@ export class Vcpu {
         return this.arena.view.getUint8(pointer >>> 0);
       },
       sharedRead16: (pointer: number) => this.sharedRead16(pointer >>> 0),
-      sharedRead32: (pointer: number) => {
-        this.enter();
-        return this.arena.view.getUint32(pointer >>> 0, true);
-      },
+      sharedRead32: (pointer: number) => this.sharedRead32(pointer >>> 0),
       sharedRead64: (pointer: number) => this.sharedRead64(pointer >>> 0),
       sharedWrite16: (pointer: number, value: number) => this.sharedWrite16(pointer >>> 0, value),
       acquire: () => this.barrier("acquire"),

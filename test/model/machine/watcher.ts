@@ -2,7 +2,7 @@
 // Registered with Vcpu.watch.
 
 export interface Watcher {
-  /** The guest has read the word at this physical address (the value only of 16-bit words). */
+  /** The guest has read the word at this physical address (the value only of 16 and 32 bits). */
   read(physical: number, value: number): void;
   /** The guest has written it. */
   write(physical: number, value: number): void;

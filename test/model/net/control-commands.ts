@@ -108,6 +108,8 @@ function setPairs(device: NetDevice, data: Buffer): boolean {
   device.activate(pairs, "VQ_PAIRS_SET");
   device.state.pairs = pairs;
   device.state.rss = undefined;
+  // QEMU forgets them here, and nothing says that a device must not.
+  device.state.hash = undefined;
   return true;
 }
 

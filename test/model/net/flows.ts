@@ -2,7 +2,8 @@
 // last sent something of the same flow, else by a hash of the flow. Owned by NetDevice. virtio 1.4
 // §5.1.9.5.6, §5.1.9.5.7, §5.1.9.4.1
 
-import type { RssConfig } from "./control-state";
+import type { HashConfig, RssConfig } from "./control-state";
+import type { HashReport } from "./net-header";
 
 const ETHERNET_BYTES = 14;
 const TYPE_IPV4 = 0x0800;
@@ -11,6 +12,10 @@ const UDP = 17;
 const HASH_IPV4 = 1;
 const HASH_TCPV4 = 2;
 const HASH_UDPV4 = 4;
+const REPORT_NONE = 0;
+const REPORT_IPV4 = 1;
+const REPORT_TCPV4 = 2;
+const REPORT_UDPV4 = 3;
 
 interface Flow {
   readonly protocol: number;
@@ -86,13 +91,26 @@ export class Flows {
   }
 }
 
-function steerByRss(flow: Flow | undefined, rss: RssConfig): number {
-  if (flow === undefined) return rss.unclassified;
+/** The hash of a flow by the types that are on, and which type it is; undefined for none. */
+function hashFlow(flow: Flow | undefined, { hashTypes, key }: HashConfig): HashReport | undefined {
+  if (flow === undefined) return undefined;
   const { protocol, source, destination, ports } = flow;
   const withPorts = protocol === TCP ? HASH_TCPV4 : HASH_UDPV4;
-  const usesPorts = ports.length === 4 && (rss.hashTypes & withPorts) !== 0;
-  if (!usesPorts && (rss.hashTypes & HASH_IPV4) === 0) return rss.unclassified;
+  const usesPorts = ports.length === 4 && (hashTypes & withPorts) !== 0;
+  if (!usesPorts && (hashTypes & HASH_IPV4) === 0) return undefined;
   const input = Buffer.concat([source, destination, usesPorts ? ports : Buffer.alloc(0)]);
-  const entry = toeplitz(rss.key, input) & (rss.table.length - 1);
-  return rss.table[entry] ?? rss.unclassified;
+  const report = usesPorts ? (protocol === TCP ? REPORT_TCPV4 : REPORT_UDPV4) : REPORT_IPV4;
+  return { value: toeplitz(key, input), report };
+}
+
+/** hash_value and hash_report of a frame. virtio 1.4 §5.1.9.4.4 */
+export function reportHash(frame: Buffer, config: HashConfig | undefined): HashReport {
+  const hash = config === undefined ? undefined : hashFlow(flowOf(frame), config);
+  return hash ?? { value: 0, report: REPORT_NONE };
+}
+
+function steerByRss(flow: Flow | undefined, rss: RssConfig): number {
+  const hash = hashFlow(flow, rss);
+  if (hash === undefined) return rss.unclassified;
+  return rss.table[hash.value & (rss.table.length - 1)] ?? rss.unclassified;
 }

@@ -1,16 +1,18 @@
 // One virtqueue of a running device: the ring, who watches it, and where the device stands with it.
 // Made by NetDevice at DRIVER_OK, gone with the next reset.
 
+import { ModelError } from "../errors";
 import type { Machine } from "../machine/machine";
 import type { Vcpu } from "../machine/vcpu";
-import { QueueAudit } from "../virtio/audit";
+import { type DeviceRing, openRing, type RingAudit, type RingOptions } from "../virtio/device-ring";
+import { PackedRing } from "../virtio/packed-ring";
 import type { Queue } from "../virtio/queue";
-import { type RingOptions, SplitRing } from "../virtio/split-ring";
+import { SplitRing } from "../virtio/split-ring";
 import type { Arrival } from "./net-receiver";
 
 export class Live {
-  readonly ring: SplitRing;
-  readonly audit: QueueAudit;
+  readonly ring: DeviceRing;
+  readonly audit: RingAudit;
   /** The CPU in whose memory the ring lies. */
   readonly cpu: Vcpu;
   /** Receive: frames that wait for buffers; and the ring was empty, so nothing is done before a
@@ -33,8 +35,20 @@ export class Live {
       ({ arena }) => arena.base <= queue.desc && queue.desc < arena.base + arena.bytes,
     );
     this.cpu = owner ?? machine.bootCpu;
-    this.ring = new SplitRing(machine.ram, queue, options);
-    this.audit = new QueueAudit(machine, this.cpu, queue, options.eventIdx);
+    const { ring, audit } = openRing(machine, this.cpu, queue, options);
+    this.ring = ring;
+    this.audit = audit;
+  }
+
+  /** The ring, for tests that know its format. */
+  get split(): SplitRing {
+    if (this.ring instanceof SplitRing) return this.ring;
+    throw new ModelError(`${this.queue.name} is no split ring`);
+  }
+
+  get packed(): PackedRing {
+    if (this.ring instanceof PackedRing) return this.ring;
+    throw new ModelError(`${this.queue.name} is no packed ring`);
   }
 
   count(bytes: number): void {

@@ -13,9 +13,9 @@ import { VirtioPci } from "../virtio/pci-device";
 import type { Queue } from "../virtio/queue";
 import { ControlQueue } from "./control-queue";
 import { ControlState } from "./control-state";
-import { Flows } from "./flows";
+import { Flows, reportHash } from "./flows";
 import { Live, type LivePair } from "./live";
-import type { NetHeader } from "./net-header";
+import { HASH_HEADER_BYTES, type HashReport, HEADER_BYTES, type NetHeader } from "./net-header";
 import {
   ANNOUNCE,
   CONFIG_FIELDS,
@@ -28,9 +28,18 @@ import {
 import { NetReceiver } from "./net-receiver";
 import { NetSender } from "./net-sender";
 
-export { MQ_FEATURES, type NetOptions, USUAL_FEATURES } from "./net-options";
+export {
+  IN_ORDER_FEATURES,
+  MQ_FEATURES,
+  type NetOptions,
+  PACKED_FEATURES,
+  PACKED_IN_ORDER_FEATURES,
+  USUAL_FEATURES,
+} from "./net-options";
 
 const MTU_DEFAULT = 1500;
+/** Segments of a packet that a driver is known to send. */
+const SEGMENTS_MAX = 18;
 const LARGE: readonly FeatureName[] = ["guest_tso4", "guest_tso6", "guest_uso4", "guest_uso6"];
 
 export type Direction = "rx" | "tx";
@@ -76,12 +85,23 @@ export class NetDevice implements Worker {
       needed: () => this.neededQueues(),
       start: () => this.start(),
       stop: () => this.stop(),
+      stopQueue: (queue) => this.liveAt(queue.index)?.audit.close(),
+      startQueue: (queue) => this.restartQueue(queue),
     });
     this.receiver = new NetReceiver(this);
     this.sender = new NetSender(this);
     this.control = new ControlQueue(this);
-    this.pci.onNotify = (queue) => this.liveAt(queue.index)?.audit.notified();
+    this.pci.onNotify = (queue, next) => this.notified(queue, next);
     machine.attach(this);
+  }
+
+  /** A notification, and with NOTIFICATION_DATA what it says of the driver's next buffer. */
+  private notified(queue: Queue, next: number | undefined): void {
+    const live = this.liveAt(queue.index);
+    live?.audit.notified();
+    if (live === undefined || next === undefined || next === live.ring.nextOffer) return;
+    const { nextOffer } = live.ring;
+    throw new DriverError(`§2.9: ${queue.name}: notified of ${next} when ${nextOffer} is next`);
   }
 
   accepts(name: FeatureName): boolean {
@@ -96,6 +116,16 @@ export class NetDevice implements Worker {
   /** Whether received frames may be longer than the MTU. */
   get receivesLarge(): boolean {
     return LARGE.some((name) => this.accepts(name));
+  }
+
+  /** Bytes of the net header. §5.1.9 */
+  get headerBytes(): number {
+    return this.accepts("hash_report") ? HASH_HEADER_BYTES : HEADER_BYTES;
+  }
+
+  /** What is said of a received frame's hash: RSS's, or else what was configured without it. */
+  hashOf(frame: Buffer): HashReport {
+    return reportHash(frame, this.state.rss ?? this.state.hash);
   }
 
   // ---- from the network and back ---------------------------------------------------------------
@@ -231,10 +261,26 @@ export class NetDevice implements Worker {
     if (control !== undefined) this.controlLive = this.open(control, "command");
   }
 
+  /** One queue alone was reset and is set up again; what waited for it goes on waiting. */
+  private restartQueue(queue: Queue): void {
+    const pair = this.pairs[queue.index >> 1];
+    if (pair === undefined || queue === this.controlLive?.queue) {
+      throw new ModelError(`the model cannot reset ${queue.name} alone`);
+    }
+    const isRx = queue.index % 2 === 0;
+    const old = isRx ? pair.rx : pair.tx;
+    const live = this.open(queue, isRx ? "receive" : "transmit");
+    live.waiting.push(...old.waiting);
+    this.pairs[queue.index >> 1] = isRx ? { ...pair, rx: live } : { ...pair, tx: live };
+  }
+
   private open(queue: Queue, use: "receive" | "transmit" | "command"): Live {
     const eventIdx = this.accepts("event_idx");
     const indirect = this.accepts("indirect_desc");
-    return new Live(this.machine, queue, { eventIdx, indirect, use });
+    const packed = this.accepts("ring_packed");
+    const inOrder = this.accepts("in_order");
+    const { usedBatch } = this.options;
+    return new Live(this.machine, queue, { packed, eventIdx, indirect, inOrder, usedBatch, use });
   }
 
   private stop(): void {
@@ -269,6 +315,7 @@ export class NetDevice implements Worker {
   private transmit(): boolean {
     let worked = false;
     this.pairs.forEach(({ tx }, index) => {
+      if (!tx.queue.enabled) return;
       if (index < this.active) worked = this.sender.turn(tx, index) || worked;
       else if (tx.ring.available() > 0) {
         const what = `a packet in transmit queue ${index + 1}, with ${this.active} in use`;
@@ -282,7 +329,7 @@ export class NetDevice implements Worker {
     const queues = this.pairs.map(({ rx }) => rx);
     this.receiver.distribute(queues);
     let worked = false;
-    for (const rx of queues) worked = this.receiver.turn(rx) || worked;
+    for (const rx of queues) if (rx.queue.enabled) worked = this.receiver.turn(rx) || worked;
     return worked;
   }
 
@@ -294,8 +341,11 @@ export class NetDevice implements Worker {
 
   needsGuest(cpu: Vcpu): string | undefined {
     if (this.isBroken || !this.pci.common.isLive) return undefined;
-    for (const { rx } of this.pairs) {
-      const unread = rx.cpu === cpu ? rx.audit.unread(rx.ring.usedIdx) : 0;
+    for (const { rx, tx } of this.pairs) {
+      // With hardly room to answer it may leave them where they are until we have sent something.
+      const held = tx.queue.enabled ? tx.ring.held() : 0;
+      if (!rx.queue.enabled || held > tx.queue.size - SEGMENTS_MAX) continue;
+      const unread = rx.cpu === cpu ? rx.audit.unread() : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
     }
     return undefined;

@@ -2,9 +2,10 @@
 // what stands before a frame. virtio 1.4 §5.1.9
 //
 //   0 flags | 1 gso_type | 2 hdr_len 2 | 4 gso_size 2 | 6 csum_start 2 | 8 csum_offset 2
-//   10 num_buffers 2 | 12
+//   10 num_buffers 2 | 12 and with HASH_REPORT hash_value 4 | 16 hash_report 2 | 18 padding 2 | 20
 
 export const HEADER_BYTES = 12;
+export const HASH_HEADER_BYTES = 20;
 export const NUM_BUFFERS = 10;
 
 export const FLAG = { needsCsum: 1, dataValid: 2, rscInfo: 4, tunnelCsum: 8 } as const;
@@ -30,6 +31,18 @@ export const PLAIN: NetHeader = {
   csumOffset: 0,
   numBuffers: 0,
 };
+
+/** What the device says of a packet's hash: virtio 1.4 §5.1.9.4.4 */
+export interface HashReport {
+  readonly value: number;
+  readonly report: number;
+}
+
+export function writeHash(content: Buffer, { value, report }: HashReport): void {
+  content.writeUInt32LE(value, 12);
+  content.writeUInt16LE(report, 16);
+  content.writeUInt16LE(0, 18);
+}
 
 export function parseHeader(content: Buffer): NetHeader {
   return {

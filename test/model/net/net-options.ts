@@ -31,10 +31,13 @@ export interface NetOptions {
   /** Bytes of device configuration that exist. */
   readonly configBytes: number;
   readonly resetReads: number;
+  readonly queueResetReads: number;
   readonly refusesFeatures: boolean;
   readonly generationChanges: number;
   /** Buffers that a turn handles before it publishes, and asks whether to interrupt. */
   readonly batch: number;
+  /** With IN_ORDER: buffers that one used entry stands for at most. */
+  readonly usedBatch: number;
   /** Looks at its queues all the time and asks for no notification, as a polling switch does. */
   readonly polls: boolean;
   /** Drops received frames by address and VLAN as the control queue said; else takes them all. */
@@ -52,8 +55,16 @@ export const USUAL_FEATURES: readonly FeatureName[] = [
   "version_1",
 ];
 
+/** What a packed ring takes beside what is usual; and one whose device works in order. */
+export const PACKED_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "ring_packed"];
+export const PACKED_IN_ORDER_FEATURES: readonly FeatureName[] = [...PACKED_FEATURES, "in_order"];
+export const IN_ORDER_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "in_order"];
+
 /** What multiqueue takes. */
 export const MQ_FEATURES: readonly FeatureName[] = [...USUAL_FEATURES, "ctrl_vq", "mq"];
+
+/** What reports of hashes take, with and without RSS. */
+export const HASH_FEATURES: readonly FeatureName[] = [...MQ_FEATURES, "hash_report"];
 
 export const USUAL: NetOptions = {
   features: USUAL_FEATURES,
@@ -72,9 +83,11 @@ export const USUAL: NetOptions = {
   hasFirmware: true,
   configBytes: 28,
   resetReads: 0,
+  queueResetReads: 0,
   refusesFeatures: false,
   generationChanges: 0,
   batch: 32,
+  usedBatch: 8,
   polls: false,
   filters: false,
   capabilities: (usual) => usual,

@@ -4,15 +4,15 @@
 
 import { DriverError } from "../errors";
 import type { Chain } from "../virtio/chain";
-import type { SplitRing } from "../virtio/split-ring";
+import type { DeviceRing } from "../virtio/device-ring";
 import type { Live } from "./live";
 import type { NetDevice } from "./net-device";
-import { HEADER_BYTES, type NetHeader, PLAIN, writeHeader } from "./net-header";
+import { HASH_HEADER_BYTES, type NetHeader, PLAIN, writeHash, writeHeader } from "./net-header";
 
 const ETHERNET_BYTES = 14;
 /** §5.1.9.3.1: without MRG_RXBUF; and with large receives. */
-const BUFFER_BYTES_MIN = 1526;
-const LARGE_BUFFER_BYTES_MIN = 65_601;
+const BUFFER_FRAME_BYTES_MIN = 1514;
+const LARGE_FRAME_BYTES_MIN = 65_589;
 
 /** A frame from the network, and what is to stand before it. */
 export interface Arrival {
@@ -67,9 +67,9 @@ export class NetReceiver {
 
   /** Waits for a notification, unless buffers have come in the meantime. */
   private starve(live: Live): void {
-    const before = live.ring.availIdx;
+    const before = live.ring.available();
     live.ring.enableNotifications();
-    live.starved = live.ring.availIdx === before;
+    live.starved = live.ring.available() === before;
   }
 
   private deliverNext(live: Live): boolean {
@@ -83,7 +83,7 @@ export class NetReceiver {
   private deliver(live: Live, arrival: Arrival): boolean {
     const { ring } = live;
     const mergeable = this.device.accepts("mrg_rxbuf");
-    const needed = HEADER_BYTES + arrival.frame.length;
+    const needed = this.device.headerBytes + arrival.frame.length;
     const chains: Chain[] = [];
     let room = 0;
     for (let left = ring.available(); room < needed; left--) {
@@ -108,11 +108,15 @@ export class NetReceiver {
     return true;
   }
 
-  private fill(ring: SplitRing, chains: readonly Chain[], { frame, header }: Arrival): void {
-    const content = Buffer.allocUnsafe(HEADER_BYTES + frame.length);
+  private fill(ring: DeviceRing, chains: readonly Chain[], { frame, header }: Arrival): void {
+    const { headerBytes } = this.device;
+    const content = Buffer.allocUnsafe(headerBytes + frame.length);
     writeHeader(content, { ...PLAIN, numBuffers: chains.length, ...header });
+    if (headerBytes === HASH_HEADER_BYTES) {
+      writeHash(content, this.device.hashOf(Buffer.from(frame)));
+    }
     this.tamper?.(content);
-    content.set(frame, HEADER_BYTES);
+    content.set(frame, headerBytes);
     let at = 0;
     for (const chain of chains) {
       const written = chain.write(content.subarray(at, at + this.spread));
@@ -127,15 +131,11 @@ export class NetReceiver {
   private checkBuffer(chain: Chain, mergeable: boolean): void {
     const { device } = this;
     const mtu = device.accepts("mtu") ? device.options.mtu : 0;
-    const least = mergeable
-      ? HEADER_BYTES
-      : Math.max(device.receivesLarge ? LARGE_BUFFER_BYTES_MIN : BUFFER_BYTES_MIN, frameRoom(mtu));
+    const usual = device.receivesLarge ? LARGE_FRAME_BYTES_MIN : BUFFER_FRAME_BYTES_MIN;
+    const room = mergeable ? 0 : Math.max(usual, ETHERNET_BYTES + mtu);
+    const least = device.headerBytes + room;
     if (chain.bytes < least) {
       throw new DriverError(`§5.1.9.3.1: a receive buffer of ${chain.bytes} bytes, not ${least}`);
     }
   }
-}
-
-function frameRoom(mtu: number): number {
-  return HEADER_BYTES + ETHERNET_BYTES + mtu;
 }

@@ -1,6 +1,7 @@
 // The transmit side of the network device: takes what the guest sends, has it checked, does what was
 // left to the device, and hands the frames out. Owned by NetDevice. virtio 1.4 §5.1.9.2
 
+import { DriverError } from "../errors";
 import type { Chain } from "../virtio/chain";
 import type { Live } from "./live";
 import type { NetDevice } from "./net-device";
@@ -45,7 +46,11 @@ export class NetSender {
   private send(live: Live, chain: Chain, pair: number): void {
     const content = chain.read();
     const header = parseHeader(content);
-    const frame = content.subarray(HEADER_BYTES);
+    const { headerBytes } = this.device;
+    const frame = content.subarray(headerBytes);
+    if (content.subarray(HEADER_BYTES, headerBytes).some((byte) => byte !== 0)) {
+      throw new DriverError("§5.1.9.2.1: there is a hash in a header to transmit");
+    }
     checkTransmitted(header, frame, this.device);
     this.lastDescriptors = chain.descriptors.length;
     this.lastSegments = chain.segments.length;

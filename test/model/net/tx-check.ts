@@ -2,7 +2,7 @@
 // features agreed upon, and the frame against its header. Called by net-sender.ts for every frame.
 // virtio 1.4 §5.1.9.2.1
 
-import { internetChecksum, onesSum } from "qemu-test-harness";
+import { internetChecksum, onesSum, TYPE_IPV6 } from "qemu-test-harness";
 import { DriverError } from "../errors";
 import type { FeatureName } from "../virtio/features";
 import { FLAG, GSO, GSO_TUNNEL, type NetHeader } from "./net-header";
@@ -12,7 +12,11 @@ const ETHERNET_BYTES = 14;
 const GSO_FRAME_BYTES_MAX = 65_549;
 const TCP = 6;
 const UDP = 17;
+const ICMPV6 = 58;
 const TCP_CWR = 0x80;
+const IPV6_START = 54;
+/** Where each protocol has its checksum. */
+const CHECKSUM_OFFSETS: Readonly<Record<number, number>> = { [TCP]: 16, [UDP]: 6, [ICMPV6]: 2 };
 
 /** The feature that allows each segmentation. */
 const GSO_FEATURES: ReadonlyMap<number, FeatureName> = new Map([
@@ -69,8 +73,24 @@ function checkGsoType({ flags, gsoType }: NetHeader, agreed: Agreed): void {
   if ((flags & FLAG.needsCsum) === 0) throw wrong(`gso_type ${gsoType} without NEEDS_CSUM`);
 }
 
-/** The transport header's place and kind, if the frame is IPv4 with TCP or UDP in it. */
-function transportOf(frame: Buffer): { start: number; protocol: number; end: number } | undefined {
+interface Transport {
+  readonly start: number;
+  readonly protocol: number;
+  readonly end: number;
+}
+
+/** The transport header's place and kind, if the frame is IPv6; the driver adds no headers. */
+function transportOf6(frame: Buffer): Transport | undefined {
+  if (frame.length < IPV6_START) throw new DriverError("an IPv6 frame that is cut is sent");
+  const end = IPV6_START + frame.readUInt16BE(ETHERNET_BYTES + 4);
+  if (frame.length < end) throw new DriverError("an IPv6 packet longer than its frame is sent");
+  const protocol = frame.readUInt8(ETHERNET_BYTES + 6);
+  return protocol in CHECKSUM_OFFSETS ? { start: IPV6_START, protocol, end } : undefined;
+}
+
+/** The transport header's place and kind, if the frame is IP with TCP or UDP in it, or ICMPv6. */
+function transportOf(frame: Buffer): Transport | undefined {
+  if (frame.length >= ETHERNET_BYTES && isIpv6(frame)) return transportOf6(frame);
   if (frame.length < ETHERNET_BYTES + 20 || frame.readUInt16BE(12) !== 0x0800) return undefined;
   const ip = frame.subarray(ETHERNET_BYTES);
   const headerBytes = 4 * (ip.readUInt8(0) & 15);
@@ -85,24 +105,33 @@ function transportOf(frame: Buffer): { start: number; protocol: number; end: num
   return { start: ETHERNET_BYTES + headerBytes, protocol, end: ETHERNET_BYTES + total };
 }
 
-/** The sum over the pseudo header of TCP or UDP over IPv4. */
+function isIpv6(frame: Buffer): boolean {
+  return frame.readUInt16BE(12) === TYPE_IPV6;
+}
+
+/** The sum over the pseudo header of what is in IPv4 or IPv6. */
 export function pseudoSum(frame: Buffer, protocol: number, bytes: number): number {
   const rest = Buffer.alloc(4);
   rest.writeUInt16BE(protocol, 0);
   rest.writeUInt16BE(bytes, 2);
-  return onesSum(Buffer.concat([frame.subarray(26, 34), rest]));
+  const addresses = isIpv6(frame) ? frame.subarray(22, 54) : frame.subarray(26, 34);
+  return onesSum(Buffer.concat([addresses, rest]));
 }
 
-function checkPartial({ csumStart, csumOffset }: NetHeader, frame: Buffer): void {
+function checkPartial({ csumStart, csumOffset, hdrLen }: NetHeader, frame: Buffer): void {
   if (csumStart + csumOffset + 2 > frame.length) {
     throw wrong(`csum_start ${csumStart} and csum_offset ${csumOffset} point beyond the frame`);
   }
   const transport = transportOf(frame);
   if (transport === undefined) return;
   const { start, protocol, end } = transport;
-  const offset = protocol === TCP ? 16 : 6;
+  const offset = CHECKSUM_OFFSETS[protocol] ?? 0;
   if (csumStart !== start || csumOffset !== offset) {
     throw wrong(`csum_start ${csumStart}, csum_offset ${csumOffset}: not ${start} and ${offset}`);
+  }
+  const transportBytes = protocol === TCP ? 4 * (frame.readUInt8(start + 12) >> 4) : 8;
+  if (hdrLen < start + transportBytes || hdrLen > frame.length) {
+    throw wrong(`hdr_len is ${hdrLen}: the headers have ${start + transportBytes} bytes`);
   }
   const field = frame.readUInt16BE(start + offset);
   const sum = pseudoSum(frame, protocol, end - start);
@@ -117,7 +146,8 @@ function checkComplete(frame: Buffer): void {
   if (transport === undefined) return;
   const { start, protocol, end } = transport;
   const segment = frame.subarray(start, end);
-  const isLeftOut = protocol === UDP && segment.length >= 8 && segment.readUInt16BE(6) === 0;
+  const isLeftOut =
+    protocol === UDP && !isIpv6(frame) && segment.length >= 8 && segment.readUInt16BE(6) === 0;
   if (isLeftOut) return;
   if (internetChecksum(segment, pseudoSum(frame, protocol, segment.length)) !== 0) {
     throw wrong("a checksum that is not left to the device is wrong");

@@ -6,15 +6,17 @@
 
 import type { Machine } from "../machine/machine";
 import type { Vcpu } from "../machine/vcpu";
-import type { Watcher } from "../machine/watcher";
+import type { RingAudit } from "./device-ring";
 import type { Queue } from "./queue";
-import { passes } from "./split-ring";
+import { passes, type SplitRing } from "./split-ring";
 
-export class QueueAudit implements Watcher {
+export class QueueAudit implements RingAudit {
   /** Notifications that the rule asked for since the device started. */
   required = 0;
-  /** Used elements that the driver has read. */
+  /** Buffers whose used elements the driver has read. */
   consumed = 0;
+  private readonly queue: Queue;
+  private readonly eventIdx: boolean;
   private readonly words: readonly number[];
   private readonly availFlags: number;
   private readonly availIdx: number;
@@ -37,10 +39,11 @@ export class QueueAudit implements Watcher {
   constructor(
     private readonly machine: Machine,
     private readonly cpu: Vcpu,
-    private readonly queue: Queue,
-    private readonly eventIdx: boolean,
+    private readonly ring: SplitRing,
   ) {
-    const { driver, device, size } = queue;
+    this.queue = ring.queue;
+    this.eventIdx = ring.options.eventIdx;
+    const { driver, device, size } = this.queue;
     this.availFlags = driver;
     this.availIdx = driver + 2;
     this.usedEvent = driver + 4 + 2 * size;
@@ -61,7 +64,6 @@ export class QueueAudit implements Watcher {
     this.abandon();
   }
 
-  /** The device is gone, in the midst of whatever the driver does: nothing has to follow. */
   abandon(): void {
     this.due = false;
     this.fullsAtRequest = -1;
@@ -97,9 +99,8 @@ export class QueueAudit implements Watcher {
     this.fullsAtRequest = -1;
   }
 
-  /** Used elements that the driver has not read, when the used index is `usedIdx`. */
-  unread(usedIdx: number): number {
-    return (usedIdx - this.consumed) & 0xffff;
+  unread(): number {
+    return (this.ring.usedIdx - this.consumed) & 0xffff;
   }
 
   // ---- rules -----------------------------------------------------------------------------------
@@ -185,6 +186,7 @@ export class QueueAudit implements Watcher {
     } else if (((this.seenUsed - this.consumed) & 0xffff) === 0) {
       this.wrong(`used element ${index} is read before the used index says so`);
     }
-    this.consumed = (this.consumed + 1) & 0xffff;
+    // §2.7.9: with IN_ORDER an element may stand for several.
+    this.consumed = (this.consumed + (this.ring.covers[index] || 1)) & 0xffff;
   }
 }

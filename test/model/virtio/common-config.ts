@@ -23,6 +23,8 @@ export interface CommonOptions {
   readonly queues: readonly { readonly name: string; readonly size: number }[];
   /** Reads of the status that still show the old one after a reset was asked for. */
   readonly resetReads: number;
+  /** The same for queue_reset; Infinity: the device never lets go of a queue. */
+  readonly queueResetReads: number;
   /** Does not keep FEATURES_OK. */
   readonly refusesFeatures: boolean;
   /** How often the generation changes between two reads of it, before it comes to rest. */
@@ -39,6 +41,9 @@ export interface Owner {
   needed(): readonly Queue[];
   start(): void;
   stop(): void;
+  /** One queue is taken from the running device, and given again. */
+  stopQueue(queue: Queue): void;
+  startQueue(queue: Queue): void;
 }
 
 const WORD_BITS = 32n;
@@ -53,6 +58,8 @@ export class CommonConfig {
   configVector = NO_VECTOR;
   /** How often the driver reset the device. */
   resets = 0;
+  /** How often it reset a queue alone. */
+  queueResets = 0;
   private deviceSelect = 0;
   private driverSelect = 0;
   private queueSelect = 0;
@@ -65,6 +72,11 @@ export class CommonConfig {
   ) {
     this.queues = options.queues.map(({ name, size }, index) => new Queue(index, name, size));
     this.generationChangesLeft = options.generationChanges;
+  }
+
+  /** Which 32 feature bits the driver sees now. */
+  get shownWord(): number {
+    return this.deviceSelect;
   }
 
   get isLive(): boolean {
@@ -101,10 +113,18 @@ export class CommonConfig {
     if (name === "queue_size") return queue.size;
     if (name === "queue_msix_vector") return queue.vector;
     if (name === "queue_enable") return Number(queue.enabled);
+    if (name === "queue_reset") return this.readQueueReset(queue);
     if (name === "queue_notify_off") return queue.index;
+    if (name === "queue_notif_config_data") return queue.notifyData;
     const [, field, half] = /^queue_(\w+)_(low|high)$/.exec(name) ?? [];
     const address = field === "desc" || field === "driver" || field === "device" ? queue[field] : 0;
     return half === "low" ? address % HIGH : Math.floor(address / HIGH);
+  }
+
+  private readQueueReset(queue: Queue): number {
+    if (queue.resetReadsLeft === 0) return 0;
+    queue.resetReadsLeft--;
+    return 1;
   }
 
   write({ name, writable }: Register, value: number): void {
@@ -239,8 +259,16 @@ export class CommonConfig {
     const queue = this.queues[this.queueSelect];
     if (queue === undefined)
       throw new DriverError(`${name}: there is no queue ${this.queueSelect}`);
-    if ((this.status & STATUS.featuresOk) === 0 || (this.status & STATUS.driverOk) !== 0) {
+    if (name === "queue_reset") {
+      this.resetQueue(queue, value);
+      return;
+    }
+    const isEarly = (this.status & STATUS.featuresOk) === 0;
+    if (isEarly || ((this.status & STATUS.driverOk) !== 0 && !queue.wasReset)) {
       throw new DriverError(`§3.1.1: ${name} of ${queue.name} written in status ${this.status}`);
+    }
+    if (queue.resetReadsLeft > 0) {
+      throw new DriverError(`§4.1.4.3.2: ${name} written before the queue's reset is over`);
     }
     if (queue.enabled) throw new DriverError(`§4.1.4.3.2: ${name} written after queue_enable`);
     if (name === "queue_size") this.resize(queue, value);
@@ -249,9 +277,27 @@ export class CommonConfig {
     else this.writeAddress(queue, name, value);
   }
 
+  /** virtio 1.4 §2.6.1, §4.1.4.3.2 */
+  private resetQueue(queue: Queue, value: number): void {
+    const { name } = queue;
+    if (!has(this.accepted, "ring_reset")) {
+      throw new DriverError(`§2.6.1: queue_reset of ${name} without RING_RESET`);
+    }
+    if (value !== 1) throw new DriverError(`§4.1.4.3.2: ${value} written to queue_reset`);
+    if (!queue.enabled) throw new DriverError(`§2.6.1: queue_reset of ${name}, which is not on`);
+    this.owner.stopQueue(queue);
+    queue.reset();
+    queue.wasReset = true;
+    queue.resetReadsLeft = this.options.queueResetReads;
+    this.queueResets++;
+  }
+
   private resize(queue: Queue, value: number): void {
     const isPower = value > 0 && (value & (value - 1)) === 0;
-    if (!isPower) throw new DriverError(`§4.1.4.3.2: queue_size ${value} is no power of two`);
+    if (this.isPacked && value === 0) throw new DriverError("§4.1.4.3.2: queue_size 0");
+    if (!this.isPacked && !isPower) {
+      throw new DriverError(`§4.1.4.3.2: queue_size ${value} is no power of two`);
+    }
     if (value > queue.sizeMax) throw new DriverError(`queue_size ${value} beyond ${queue.sizeMax}`);
     queue.size = value;
   }
@@ -267,16 +313,37 @@ export class CommonConfig {
 
   private enable(queue: Queue, value: number): void {
     if (value !== 1) throw new DriverError(`§4.1.4.3.2: ${value} written to queue_enable`);
-    const { name, size } = queue;
-    const parts = [
-      { part: "desc", bytes: 16 * size, alignment: 16, address: queue.desc },
-      { part: "driver", bytes: 6 + 2 * size, alignment: 2, address: queue.driver },
-      { part: "device", bytes: 6 + 8 * size, alignment: 4, address: queue.device },
-    ];
-    for (const { part, bytes, alignment, address } of parts) {
-      if (address % alignment !== 0) throw new DriverError(`§2.7.1: ${name} ${part}: alignment`);
-      this.owner.ram.find(address, bytes, `${name} ${part}`);
+    const { name } = queue;
+    for (const { part, bytes, alignment, address } of this.partsOf(queue)) {
+      const clause = this.isPacked ? "§2.8.11" : "§2.7.1";
+      if (address % alignment !== 0) throw new DriverError(`${clause}: ${name} ${part}: alignment`);
+      const arena = this.owner.ram.find(address, bytes, `${name} ${part}`);
+      if (!this.isPacked) continue;
+      const start = address - arena.base;
+      const isZero = arena.array.subarray(start, start + bytes).every((byte) => byte === 0);
+      if (part === "desc" && !isZero) throw new DriverError(`§2.8.13: ${name}: ring is not zero`);
     }
     queue.enabled = true;
+    if (queue.wasReset) this.owner.startQueue(queue);
+    queue.wasReset = false;
+  }
+
+  private get isPacked(): boolean {
+    return has(this.accepted, "ring_packed");
+  }
+
+  private partsOf({ size, desc, driver, device }: Queue) {
+    if (this.isPacked) {
+      return [
+        { part: "desc", bytes: 16 * size, alignment: 16, address: desc },
+        { part: "driver", bytes: 4, alignment: 4, address: driver },
+        { part: "device", bytes: 4, alignment: 4, address: device },
+      ];
+    }
+    return [
+      { part: "desc", bytes: 16 * size, alignment: 16, address: desc },
+      { part: "driver", bytes: 6 + 2 * size, alignment: 2, address: driver },
+      { part: "device", bytes: 6 + 8 * size, alignment: 4, address: device },
+    ];
   }
 }

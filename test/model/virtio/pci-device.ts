@@ -11,6 +11,7 @@ import type { Machine } from "../machine/machine";
 import { ConfigSpace } from "../pci/config-space";
 import { Msix } from "../pci/msix";
 import { CommonConfig, type CommonOptions, STATUS } from "./common-config";
+import { has } from "./features";
 import { NO_VECTOR, type Queue } from "./queue";
 import { COMMON_BYTES, COMMON_REGISTERS, findRegister, type Register } from "./registers";
 
@@ -60,6 +61,8 @@ export interface DeviceClass {
   needed(): readonly Queue[];
   start(): void;
   stop(): void;
+  stopQueue(queue: Queue): void;
+  startQueue(queue: Queue): void;
 }
 
 export class VirtioPci {
@@ -86,6 +89,8 @@ export class VirtioPci {
       needed: () => deviceClass.needed(),
       start: () => deviceClass.start(),
       stop: () => deviceClass.stop(),
+      stopQueue: (queue) => deviceClass.stopQueue(queue),
+      startQueue: (queue) => deviceClass.startQueue(queue),
     });
     if (msixEntries > 0) {
       const deliver = (apicId: number, vector: number) => machine.interrupt(apicId, vector);
@@ -205,11 +210,17 @@ export class VirtioPci {
   // ---- notifications and interrupts ------------------------------------------------------------
 
   /** Called with every notification that came the right way. */
-  onNotify: ((queue: Queue) => void) | undefined;
+  onNotify: ((queue: Queue, next: number | undefined) => void) | undefined;
 
   private notify(offset: number, width: Width, value: number): void {
-    const queue = this.common.queues[value];
-    if (width !== 2) throw new DriverError(`§4.1.5.2.1: ${8 * width}-bit notification`);
+    const { accepted, queues } = this.common;
+    const withData = has(accepted, "notification_data");
+    if (width !== (withData ? 4 : 2)) {
+      throw new DriverError(`§4.1.5.2.1: ${8 * width}-bit notification`);
+    }
+    const byConfig = has(accepted, "notif_config_data");
+    const named = value & 0xffff;
+    const queue = queues.find(({ index, notifyData }) => (byConfig ? notifyData : index) === named);
     if (queue === undefined || offset !== queue.index * this.options.notifyMultiplier) {
       throw new DriverError(`§4.1.4.4: notification ${value} at offset ${offset}`);
     }
@@ -219,7 +230,7 @@ export class VirtioPci {
     }
     queue.kicks++;
     queue.kicked = true;
-    this.onNotify?.(queue);
+    this.onNotify?.(queue, withData ? value >>> 16 : undefined);
   }
 
   interruptQueue(queue: Queue): void {

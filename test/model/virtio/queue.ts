@@ -7,9 +7,15 @@ export class Queue {
   size: number;
   vector = NO_VECTOR;
   enabled = false;
+  /** It was reset alone and may be set up anew: virtio 1.4 §2.6.1. */
+  wasReset = false;
+  /** Reads of queue_reset that still show 1. */
+  resetReadsLeft = 0;
   desc = 0;
   driver = 0;
   device = 0;
+  /** What a notification of it says with NOTIF_CONFIG_DATA. virtio 1.4 §4.1.4.3 */
+  readonly notifyData: number;
   /** Notifications that came and interrupts that were sent, since the device was made. */
   kicks = 0;
   interrupts = 0;
@@ -22,6 +28,7 @@ export class Queue {
     public sizeMax: number,
   ) {
     this.size = sizeMax;
+    this.notifyData = 0xa500 ^ (index * 0x11);
   }
 
   /** What it is for can depend on the features agreed upon. virtio 1.4 §5.1.2 */
@@ -35,6 +42,8 @@ export class Queue {
     this.size = this.sizeMax;
     this.vector = NO_VECTOR;
     this.enabled = false;
+    this.wasReset = false;
+    this.resetReadsLeft = 0;
     this.desc = 0;
     this.driver = 0;
     this.device = 0;

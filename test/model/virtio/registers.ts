@@ -5,6 +5,7 @@
 //   16 config_msix_vector | 18 num_queues | 20 device_status | 21 config_generation
 //   22 queue_select | 24 queue_size | 26 queue_msix_vector | 28 queue_enable
 //   30 queue_notify_off | 32 queue_desc | 40 queue_driver | 48 queue_device
+//   56 queue_notif_config_data | 58 queue_reset
 
 import type { Width } from "../machine/bus";
 
@@ -36,9 +37,11 @@ export const COMMON_REGISTERS: readonly Register[] = [
   { name: "queue_driver_high", offset: 44, width: 4, writable: true },
   { name: "queue_device_low", offset: 48, width: 4, writable: true },
   { name: "queue_device_high", offset: 52, width: 4, writable: true },
+  { name: "queue_notif_config_data", offset: 56, width: 2, writable: false },
+  { name: "queue_reset", offset: 58, width: 2, writable: true },
 ];
 
-export const COMMON_BYTES = 56;
+export const COMMON_BYTES = 60;
 
 /** The register at an offset, if that is how it may be accessed. */
 export function findRegister(

@@ -9,7 +9,9 @@
 import { DriverError } from "../errors";
 import type { Arena, Ram } from "../machine/ram";
 import { Chain, type Segment } from "./chain";
+import type { DeviceRing, RingOptions } from "./device-ring";
 import type { Queue } from "./queue";
+import { UsedBatch } from "./used-batch";
 
 const DESC_BYTES = 16;
 const F_NEXT = 1;
@@ -18,30 +20,28 @@ const F_INDIRECT = 4;
 const NO_NOTIFY = 1;
 const NO_INTERRUPT = 1;
 
-export interface RingOptions {
-  readonly eventIdx: boolean;
-  readonly indirect: boolean;
-  /** Who writes: the device (receive), the driver (transmit), or first one, then the other. */
-  readonly use: "receive" | "transmit" | "command";
-}
-
 /** Whether moving an index from `old` to `current` passes `event`. virtio 1.4 §2.7.7.2, §2.7.10 */
 export function passes(event: number, current: number, old: number): boolean {
   return ((current - event - 1) & 0xffff) < ((current - old) & 0xffff);
 }
 
-export class SplitRing {
+export class SplitRing implements DeviceRing {
   /** How far the device has taken buffers, and how far it has given them back. */
   lastAvail = 0;
   usedIdx = 0;
   /** Chains that the device has. */
   outstanding = 0;
+  /** With IN_ORDER the descriptor that the next buffer begins with. */
+  private nextHead = 0;
   private readonly arena: Arena;
   private readonly desc: number;
   private readonly avail: number;
   private readonly used: number;
   private readonly mask: number;
   private readonly taken: Uint8Array;
+  private readonly batch: UsedBatch;
+  /** How many buffers each used element stands for. */
+  readonly covers: Uint32Array;
   /** The used index up to which an interrupt was considered. */
   private signalled = 0;
 
@@ -57,6 +57,9 @@ export class SplitRing {
     this.used = queue.device - this.arena.base;
     this.mask = size - 1;
     this.taken = new Uint8Array(size);
+    this.covers = new Uint32Array(size);
+    const most = options.inOrder ? options.usedBatch : 1;
+    this.batch = new UsedBatch(most, (chains, bytes) => this.writeBatch(chains, bytes));
     if (this.arena.view.getUint16(this.used, true) !== 0) {
       throw new DriverError(`§2.7.10.1: ${queue.name}: the used ring's flags are not 0 at first`);
     }
@@ -66,6 +69,11 @@ export class SplitRing {
 
   get availIdx(): number {
     return this.arena.view.getUint16(this.avail + 2, true);
+  }
+
+  /** §2.9: the low 15 bits are next_off, the highest is next_wrap. */
+  get nextOffer(): number {
+    return this.availIdx;
   }
 
   /** How many buffers the driver has made available and the device has not taken. */
@@ -80,11 +88,19 @@ export class SplitRing {
     return count;
   }
 
+  held(): number {
+    return this.outstanding + this.available();
+  }
+
   /** Takes the next buffer; there must be one. */
   take(): Chain {
     const { view } = this.arena;
     const head = view.getUint16(this.avail + 4 + 2 * (this.lastAvail & this.mask), true);
     const chain = this.follow(head);
+    if (this.options.inOrder && head !== this.nextHead) {
+      throw this.wrong(head, `§2.7.5: with IN_ORDER descriptor ${this.nextHead} is next`);
+    }
+    this.nextHead = (head + chain.descriptors.length) & this.mask;
     for (const id of chain.descriptors) {
       if (this.taken[id] !== 0) throw this.wrong(head, `descriptor ${id} is outstanding already`);
       this.taken[id] = 1;
@@ -96,6 +112,7 @@ export class SplitRing {
 
   /** Puts back the buffers that were taken last. */
   untake(chains: readonly Chain[]): void {
+    this.nextHead = chains[0]?.head ?? this.nextHead;
     for (const { descriptors } of chains) for (const id of descriptors) this.taken[id] = 0;
     this.lastAvail = (this.lastAvail - chains.length) & 0xffff;
     this.outstanding -= chains.length;
@@ -121,7 +138,11 @@ export class SplitRing {
       }
       segments.push(this.segment(head, view, at, flags));
       more = (flags & F_NEXT) !== 0;
-      id = view.getUint16(at + 14, true);
+      const next = view.getUint16(at + 14, true);
+      if (more && this.options.inOrder && next !== ((id + 1) & this.mask)) {
+        throw this.wrong(head, `§2.7.5.2: with IN_ORDER descriptor ${id} links to ${next}`);
+      }
+      id = next;
     }
     return this.chain(head, ids, segments);
   }
@@ -155,7 +176,11 @@ export class SplitRing {
       if ((entryFlags & F_INDIRECT) !== 0) throw this.wrong(head, "§2.7.5.3.1: table in a table");
       segments.push(this.segment(head, arena.view, place, entryFlags));
       more = (entryFlags & F_NEXT) !== 0;
-      entry = arena.view.getUint16(place + 14, true);
+      const next = arena.view.getUint16(place + 14, true);
+      if (more && this.options.inOrder && next !== entry + 1) {
+        throw this.wrong(head, `§2.7.5.3.1: with IN_ORDER entry ${entry} links to ${next}`);
+      }
+      entry = next;
     }
     return segments;
   }
@@ -177,18 +202,31 @@ export class SplitRing {
   give(chain: Chain, bytes: number): void {
     for (const id of chain.descriptors) this.taken[id] = 0;
     this.outstanding--;
-    this.writeUsed(chain.head, bytes);
+    this.batch.add(chain, bytes);
+  }
+
+  /** §2.7.9: one element, where the first of the batch would have its own, names the last. */
+  private writeBatch(chains: readonly Chain[], bytes: number): void {
+    this.write(chains.at(-1)?.head ?? 0, bytes, chains.length);
   }
 
   /** Writes the next used element, whatever it says. */
   writeUsed(id: number, bytes: number): void {
-    const at = this.used + 4 + 8 * (this.usedIdx & this.mask);
+    this.batch.flush();
+    this.write(id, bytes, 1);
+  }
+
+  private write(id: number, bytes: number, buffers: number): void {
+    const element = this.usedIdx & this.mask;
+    const at = this.used + 4 + 8 * element;
     this.arena.view.setUint32(at, id, true);
     this.arena.view.setUint32(at + 4, bytes, true);
-    this.usedIdx = (this.usedIdx + 1) & 0xffff;
+    this.covers[element] = buffers;
+    this.usedIdx = (this.usedIdx + buffers) & 0xffff;
   }
 
   publish(): void {
+    this.batch.flush();
     this.setUsedIdx(this.usedIdx);
   }
 

@@ -22,6 +22,8 @@ export interface Backend {
   readonly wrapper?: readonly string[];
   /** True when the backend reads the guest's memory from another process. */
   readonly sharedMemory?: boolean;
+  /** Lines that QEMU writes on its standard error because of this backend. */
+  readonly stderrAllowed?: readonly RegExp[];
   /** Undoes `start`; called once, after QEMU has ended. Harmless when `start` failed. */
   stop(): Promise<void>;
   /** What a reader of a failed test wants to see of this backend. */

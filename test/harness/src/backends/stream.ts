@@ -87,6 +87,16 @@ export class StreamBackend extends FramePort implements Backend {
     await withDeadline(drained(socket), SEND_TIMEOUT_MS, what);
   }
 
+  /** Stops reading, so that QEMU and then the guest's ring fill up; `resume` reads on. */
+  async pause(): Promise<void> {
+    const what = () => "QEMU does not connect to the stream socket";
+    (this.socket ?? (await withDeadline(this.connection, SEND_TIMEOUT_MS, what))).pause();
+  }
+
+  resume(): void {
+    this.socket?.resume();
+  }
+
   async stop(): Promise<void> {
     this.close();
     this.socket?.destroy();

@@ -15,6 +15,8 @@ export const TAP_NAME = "v0";
 export interface TapOptions {
   /** The kernel's address on the link; 192.0.2.1/24 unless given. */
   readonly address?: string;
+  /** A further address of the kernel, with its length; IPv6 is off in the namespace without one. */
+  readonly address6?: string;
   readonly mtu?: number;
   readonly queues?: number;
   /** Uses vhost-net; unavailable without /dev/vhost-net. */
@@ -30,12 +32,12 @@ export function tapUnavailable(): string | undefined {
 }
 
 export class TapBackend implements Backend {
-  readonly name = "tap";
+  readonly name: string = "tap";
   private namespace = "";
   private readonly log: string[] = [];
   private forget: () => void = () => undefined;
 
-  constructor(private readonly options: TapOptions) {}
+  constructor(protected readonly options: TapOptions) {}
 
   async available(): Promise<string | undefined> {
     const reason = tapUnavailable();
@@ -52,15 +54,28 @@ export class TapBackend implements Backend {
     await mustRun(["ip", "netns", "add", name]);
     this.forget = atExit(() => spawnSync("ip", ["netns", "delete", name]));
     const { address = "192.0.2.1/24", mtu, queues = 1 } = this.options;
+    const { address6 } = this.options;
     // The kernel must not speak unasked: without IPv6 a new interface is silent.
-    await this.must("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1");
-    await this.must("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1");
+    const disable = address6 === undefined ? 1 : 0;
+    await this.must("sysctl", "-qw", `net.ipv6.conf.all.disable_ipv6=${disable}`);
+    await this.must("sysctl", "-qw", `net.ipv6.conf.default.disable_ipv6=${disable}`);
     const several = queues > 1 ? ["multi_queue"] : [];
     await this.must("ip", "tuntap", "add", TAP_NAME, "mode", "tap", "vnet_hdr", ...several);
     if (mtu !== undefined) await this.must("ip", "link", "set", TAP_NAME, "mtu", String(mtu));
     await this.must("ip", "address", "add", address, "dev", TAP_NAME);
     await this.must("ip", "link", "set", "lo", "up");
     await this.must("ip", "link", "set", TAP_NAME, "up");
+    if (address6 !== undefined) await this.addAddress6(address6);
+  }
+
+  /** Usable at once: nobody else is on this link, so nobody is asked whether it is theirs. */
+  private async addAddress6(address: string): Promise<void> {
+    await this.must("ip", "-6", "address", "add", address, "dev", TAP_NAME, "nodad");
+  }
+
+  /** Exists from `start` to `stop`. */
+  get networkNamespace(): string {
+    return this.namespace;
   }
 
   get wrapper(): readonly string[] {

@@ -94,6 +94,10 @@ export class Testpmd {
     return this.lines.slice(-15).join("\n");
   }
 
+  signal(signal: "SIGSTOP" | "SIGCONT"): void {
+    this.process.kill(signal);
+  }
+
   async stop(): Promise<void> {
     if (this.process.running) await this.process.stop();
   }

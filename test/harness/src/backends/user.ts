@@ -18,6 +18,8 @@ export interface UserOptions {
    */
   readonly echoPort?: number;
   readonly discardPort?: number;
+  /** Whether QEMU's network speaks IPv6 too, with a router at fec0::2; on unless given. */
+  readonly ipv6?: boolean;
 }
 
 export class UserBackend implements Backend {
@@ -43,7 +45,9 @@ export class UserBackend implements Backend {
   netdev(id: string): readonly string[] {
     const forward = (host: number, guest: number) => `hostfwd=udp:127.0.0.1:${host}-:${guest}`;
     const echo = forward(this.echoPort, UDP_ECHO_PORT);
-    return ["-netdev", `user,id=${id},${echo},${forward(this.discardPort, UDP_DISCARD_PORT)}`];
+    const discard = forward(this.discardPort, UDP_DISCARD_PORT);
+    const ipv6 = this.options.ipv6 === undefined ? "" : `,ipv6=${this.options.ipv6 ? "on" : "off"}`;
+    return ["-netdev", `user,id=${id}${ipv6},${echo},${discard}`];
   }
 
   /**

@@ -5,7 +5,7 @@
 // testpmd polls on CPU 1 and QEMU is kept on CPU 0; on shared CPUs every rate would be noise. For
 // the same reason both go before the host's other work, where that is allowed (root).
 
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { EnvironmentError } from "../errors";
 import { findProgram } from "../processes";
@@ -25,6 +25,8 @@ export interface VhostUserOptions {
   /** CPUs of testpmd's polling core and of QEMU. */
   readonly pollCpu?: number;
   readonly qemuCpus?: string;
+  /** QEMU connects again when testpmd has gone; for `crash` and `restart`. */
+  readonly reconnect?: boolean;
   /** Further properties of DPDK's vhost device, such as `tso=1`. */
   readonly deviceArguments?: string;
 }
@@ -40,11 +42,13 @@ const FIRST_MAC = "52:54:00:12:34:56";
  */
 const FIRST = '{ echo -15 >/proc/self/autogroup; } 2>/dev/null; exec nice -n -15 "$0" "$@"';
 const SOCKET_TIMEOUT_MS = 30_000;
+const RECONNECT_MS = 200;
 
 export class VhostUserBackend implements Backend {
   readonly name = "vhost-user";
   readonly sharedMemory = true;
-  private socketPath = "";
+  /** Where testpmd listens, once started. */
+  socketPath = "";
   private testpmd: Testpmd | undefined;
   private restorePages: () => void = () => undefined;
 
@@ -63,10 +67,25 @@ export class VhostUserBackend implements Backend {
   async start(): Promise<void> {
     const directory = scratchDirectory();
     this.socketPath = join(directory, "vhost");
-    const testpmd = new Testpmd(this.command(this.reserveHugepages()));
+    await this.launch(this.reserveHugepages());
+  }
+
+  private async launch(hugepages: boolean): Promise<void> {
+    const testpmd = new Testpmd(this.command(hugepages));
     this.testpmd = testpmd;
     const listening = () => (existsSync(this.socketPath) ? true : undefined);
     await testpmd.until(listening, SOCKET_TIMEOUT_MS, `vhost-user socket ${this.socketPath}`);
+  }
+
+  /** Ends testpmd as a crash would: at once, and with its socket left behind. */
+  async crash(): Promise<void> {
+    await this.running.stop();
+  }
+
+  /** Starts another testpmd on the same socket, with counters from zero. */
+  async restart(): Promise<void> {
+    rmSync(this.socketPath, { force: true });
+    await this.launch(this.reserveHugepages());
   }
 
   /** Reserves hugepages for the time of the test, where that is allowed. */
@@ -112,11 +131,20 @@ export class VhostUserBackend implements Backend {
     ];
   }
 
+  private get again(): string {
+    return this.options.reconnect ? `,reconnect-ms=${RECONNECT_MS}` : "";
+  }
+
+  /** Where testpmd listens, for a front end that is not QEMU; after `start`. */
+  get socket(): string {
+    return this.socketPath;
+  }
+
   netdev(id: string): readonly string[] {
     const { queues = 1 } = this.options;
     const several = queues > 1 ? `,queues=${queues}` : "";
     return [
-      ...["-chardev", `socket,id=${id}-chardev,path=${this.socketPath}`],
+      ...["-chardev", `socket,id=${id}-chardev,path=${this.socketPath}${this.again}`],
       ...["-netdev", `vhost-user,id=${id},chardev=${id}-chardev${several}`],
     ];
   }
@@ -154,6 +182,15 @@ export class VhostUserBackend implements Backend {
       timeoutMs,
       "statistics of the wanted kind",
     );
+  }
+
+  /** Stops testpmd where it is, as a host does that has no time for it; and lets it go on. */
+  freeze(): void {
+    this.running.signal("SIGSTOP");
+  }
+
+  thaw(): void {
+    this.running.signal("SIGCONT");
   }
 
   async stop(): Promise<void> {

@@ -15,6 +15,7 @@ const TAG_BYTES = 4;
 
 export const TYPE_IPV4 = 0x0800;
 export const TYPE_ARP = 0x0806;
+export const TYPE_IPV6 = 0x86dd;
 export const TYPE_VLAN = 0x8100;
 /** For local experiments (IEEE 802): frames that no host answers. */
 export const TYPE_EXPERIMENT = 0x88b5;

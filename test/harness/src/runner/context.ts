@@ -15,6 +15,7 @@ const CLEANUP_TIMEOUT_MS = 15_000;
 export class TestContext {
   private readonly vms: Vm[] = [];
   private readonly kept: Artifact[] = [];
+  /** In the order in which things were started, virtual machines among them. */
   private readonly undo: (() => Promise<void> | void)[] = [];
 
   constructor(
@@ -43,6 +44,7 @@ export class TestContext {
     }
     const vm = await Vm.start(options);
     this.vms.push(vm);
+    this.cleanup(() => vm.kill());
     return vm;
   }
 
@@ -62,8 +64,7 @@ export class TestContext {
    */
   async finish(): Promise<void> {
     const problems = this.vms.flatMap((vm) => vm.problem() ?? []);
-    const steps = [...this.vms.map((vm) => () => vm.kill()), ...this.undo].reverse();
-    for (const step of steps) {
+    for (const step of this.undo.splice(0).reverse()) {
       try {
         await withDeadline(
           Promise.resolve(step()),

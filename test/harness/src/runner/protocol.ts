@@ -3,7 +3,8 @@
 
 import { writeSync } from "node:fs";
 
-export type Outcome = "passed" | "failed" | "skipped";
+/** `deferred`: this machine lacks something that the lab has; only while the runner may use it. */
+export type Outcome = "passed" | "failed" | "skipped" | "deferred";
 
 /** A suite's `run()` was called: these tests are going to run. */
 export interface SuiteMessage {
@@ -65,7 +66,16 @@ export const VARIABLES = {
   grep: "QEMU_TEST_HARNESS_GREP",
   list: "QEMU_TEST_HARNESS_LIST",
   artifacts: "QEMU_TEST_HARNESS_ARTIFACTS",
+  /** The runner takes tests that this machine cannot run to the lab. */
+  mayDefer: "QEMU_TEST_HARNESS_MAY_DEFER",
+  /** A JSON array of the only tests to run, each as testKey() writes it. */
+  only: "QEMU_TEST_HARNESS_ONLY",
 } as const;
+
+/** Names one test of a file. */
+export function testKey(suite: string, test: string): string {
+  return `${suite} › ${test}`;
+}
 
 const RESULTS_DESCRIPTOR = 3;
 

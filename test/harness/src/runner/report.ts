@@ -10,7 +10,7 @@ const INDENT = "    ";
 /** Writes progress: one live line on a terminal, one line for each finished file elsewhere. */
 export class Progress {
   private finished = 0;
-  private readonly live = process.stdout.isTTY === true;
+  private readonly live = process.stdout.isTTY === true && process.env.TERM !== "dumb";
 
   constructor(private readonly total: number) {}
 
@@ -30,7 +30,9 @@ export class Progress {
     const counts = countResults(result.tests);
     const mark = counts.failed > 0 ? "FAIL" : "ok  ";
     const seconds = (result.durationMs / 1000).toFixed(1);
-    this.print(`${mark} ${result.file}  ${closingLine(counts)}  (${seconds} s)`);
+    const deferred = result.tests.filter((test) => test.outcome === "deferred").length;
+    const later = deferred > 0 ? `, ${deferred} for the lab` : "";
+    this.print(`${mark} ${result.file}  ${closingLine(counts)}${later}  (${seconds} s)`);
     for (const test of result.tests) if (test.outcome === "failed") this.failure(test);
   }
 

@@ -10,6 +10,8 @@ export interface TestResult {
   readonly durationMs: number;
   readonly detail?: string;
   readonly artifacts?: readonly string[];
+  /** The lab's kernel, for a test that ran there. */
+  readonly lab?: string;
 }
 
 export interface FileResult {

@@ -18,6 +18,9 @@ export interface FileOptions {
   readonly run: string;
   readonly grep?: string;
   readonly list?: boolean;
+  /** The only tests to run, by testKey(). */
+  readonly only?: readonly string[];
+  readonly mayDefer?: boolean;
   readonly artifacts: string;
   readonly image?: string;
   /** A file that says nothing for so long is ended. */
@@ -188,6 +191,8 @@ function environmentOf(options: FileOptions): Record<string, string> {
     [VARIABLES.artifacts]: options.artifacts,
     ...(options.grep === undefined ? {} : { [VARIABLES.grep]: options.grep }),
     ...(options.list ? { [VARIABLES.list]: "1" } : {}),
+    ...(options.only === undefined ? {} : { [VARIABLES.only]: JSON.stringify(options.only) }),
+    ...(options.mayDefer ? { [VARIABLES.mayDefer]: "1" } : {}),
     ...(options.image === undefined ? {} : { QEMU_TEST_IMAGE: options.image }),
   };
 }

@@ -5,7 +5,9 @@
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { EnvironmentError } from "../errors";
+import { inLab } from "../lab/lab";
 import { atExit, currentRun } from "../run-scope";
+import { readOnly, runDeferred } from "./lab-run";
 import { findLeftovers, sweep } from "./leftovers";
 import { Progress, skipLines, writeJson, writeJunit } from "./report";
 import { closingLine, countResults, type FileResult, type TestResult } from "./results";
@@ -17,6 +19,10 @@ export interface RunOptions {
   readonly grep?: string;
   readonly jobs?: number;
   readonly list?: boolean;
+  /** A JSON file that names the only tests to run: {"file": ["suite › test", …], …}. */
+  readonly only?: string;
+  /** Leaves out what would have to run in the lab. */
+  readonly noLab?: boolean;
   readonly image?: string;
   readonly json?: string;
   readonly junit?: string;
@@ -28,7 +34,7 @@ export interface RunOptions {
 const DEFAULT_NO_OUTPUT_MS = 120_000;
 const DEFAULT_ARTIFACTS = "build/test-artifacts";
 const UNIT_JOBS = 2;
-const INTEGRATION = /(^|\/)integration\//;
+const INTEGRATION = /(^|\/)(integration|bench)\//;
 
 /**
  * Runs everything and prints it; the result is the exit status: 0, or 1 for a failure or for no
@@ -44,8 +50,9 @@ export async function run(options: RunOptions): Promise<number> {
   const forget = atExit(() => sweep(id));
   if (!options.list) rmSync(artifactsOf(options), { recursive: true, force: true });
   const progress = new Progress(files.length);
-  const results = await runAll(files, options, progress);
-  if (options.list) return printList(results);
+  const here = await runAll(files, options, progress);
+  if (options.list) return printList(here);
+  const results = await runDeferred(here, artifactsOf(options), options.image, progress);
   const left = findLeftovers(id);
   if (left.length > 0) {
     const leftResult = leftoverFailure(left);
@@ -83,13 +90,18 @@ async function runAll(
     { files: files.filter((file) => INTEGRATION.test(file)), jobs: options.jobs ?? 1 },
   ];
   const results: FileResult[] = [];
+  const only = options.only === undefined ? undefined : readOnly(options.only);
   let serial = 0;
   for (const group of groups) {
     const queue = [...group.files];
     const worker = async () => {
       for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
         const current = file;
-        const result = await runFile(current, fileOptions(options, serial++, current, progress));
+        const chosen = only?.[current];
+        const result = await runFile(current, {
+          ...fileOptions(options, serial++, current, progress),
+          ...(chosen === undefined ? {} : { only: chosen }),
+        });
         if (!options.list) progress.file(result);
         results.push(result);
       }
@@ -109,6 +121,7 @@ function fileOptions(
     run: `${currentRun()}-${serial}`,
     artifacts: artifactsOf(options),
     noOutputMs: options.noOutputMs ?? DEFAULT_NO_OUTPUT_MS,
+    mayDefer: !options.noLab && !inLab(),
     onLog: (text) => progress.log(text),
     onStart: (test) => progress.show(`${file}: ${test}`),
     ...(options.grep === undefined ? {} : { grep: options.grep }),

@@ -5,11 +5,14 @@ import { suite as uvuSuite } from "uvu";
 import { DeadlineError, SkipTest } from "../errors";
 import { exitOnSignals } from "../run-scope";
 import { TestContext } from "./context";
-import { type Outcome, report, VARIABLES } from "./protocol";
+import { type Outcome, report, testKey, VARIABLES } from "./protocol";
+import { type Requirement, whatIsMissing } from "./requirements";
 
 export interface SuiteOptions {
   /** Deadline of each test in milliseconds; 10,000 unless given. */
   readonly timeoutMs?: number;
+  /** What the machine must have; where it lacks it and the lab has it, the test runs there. */
+  readonly requires?: readonly Requirement[];
 }
 
 export type Handler = (t: TestContext) => Promise<void> | void;
@@ -40,27 +43,32 @@ export function suite(name: string, suiteOptions: SuiteOptions = {}): Suite {
   const tests: string[] = [];
   const pattern = process.env[VARIABLES.grep];
   const grep = pattern === undefined ? undefined : new RegExp(pattern, "i");
+  const chosen = process.env[VARIABLES.only];
+  const keys = chosen === undefined ? undefined : new Set(JSON.parse(chosen) as string[]);
   let only = false;
   pending.add(name);
 
   const wanted = (test: string): boolean => {
     registered++;
-    if (grep !== undefined && !grep.test(`${name} ${test}`)) {
+    const unwanted = grep !== undefined && !grep.test(`${name} ${test}`);
+    if (unwanted || keys?.has(testKey(name, test)) === false) {
       filtered++;
       return false;
     }
     tests.push(test);
     return true;
   };
-  const timeoutOf = (options?: SuiteOptions) =>
-    options?.timeoutMs ?? suiteOptions.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  const settled = (options: SuiteOptions = {}): Required<SuiteOptions> => ({
+    timeoutMs: options.timeoutMs ?? suiteOptions.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    requires: options.requires ?? suiteOptions.requires ?? [],
+  });
 
   const add = (test: string, handler: Handler, options?: SuiteOptions) => {
-    if (wanted(test)) inner(test, () => runTest(name, test, handler, timeoutOf(options)));
+    if (wanted(test)) inner(test, () => runTest(name, test, handler, settled(options)));
   };
   const addOnly = (test: string, handler: Handler, options?: SuiteOptions) => {
     only = true;
-    if (wanted(test)) inner.only(test, () => runTest(name, test, handler, timeoutOf(options)));
+    if (wanted(test)) inner.only(test, () => runTest(name, test, handler, settled(options)));
   };
   const run = () => {
     pending.delete(name);
@@ -90,7 +98,7 @@ async function runTest(
   suiteName: string,
   test: string,
   handler: Handler,
-  timeoutMs: number,
+  { timeoutMs, requires }: Required<SuiteOptions>,
 ): Promise<void> {
   const t = new TestContext(suiteName, test);
   report({ type: "start", suite: suiteName, test, timeoutMs });
@@ -100,6 +108,11 @@ async function runTest(
     const more = detail === undefined ? {} : { detail };
     report({ type: "end", suite: suiteName, test, outcome, durationMs, artifacts, ...more });
   };
+  const missing = whatIsMissing(requires);
+  if (missing !== undefined) {
+    const mayDefer = missing.labHasIt && process.env[VARIABLES.mayDefer] !== undefined;
+    return end(mayDefer ? "deferred" : "skipped", missing.reason);
+  }
   const timer = setTimeout(() => {
     // The test's code cannot be stopped and would disturb the tests after it: the process ends
     // here, and its exit handlers end what it has started. The runner counts the tests that did not

@@ -1,0 +1,234 @@
+// Domains of a real libvirtd, commanded by virsh: what the XML asks for is what the guest finds,
+// and traffic flows. The exit status is not visible through libvirt, so the console's last event
+// counts.
+
+import { resolve } from "node:path";
+import {
+  assert,
+  chooseAccelerator,
+  type DomainInterface,
+  defaultImage,
+  HarnessError,
+  interfaceXml,
+  type LibvirtDomain,
+  type LibvirtHost,
+  libvirt,
+  ovs,
+  suite,
+  sumQueues,
+  TAP_NAME,
+  type TapBackend,
+  type TestContext,
+  tap,
+  vhostNet,
+  vhostUser,
+} from "qemu-test-harness";
+import { GUEST_IP, STATIC_ADDRESS } from "./support";
+
+const READY_MS = 60_000;
+const PINGS = 200;
+const MAC = "52:54:00:12:34:56";
+const SECOND_MAC = "52:54:00:12:34:57";
+const FRAMES = 100_000;
+
+const test = suite("libvirt", { timeoutMs: 120_000, requires: ["libvirt"] });
+
+interface DomainChoice {
+  readonly append?: string;
+  readonly cpus?: number;
+  readonly interfaces: readonly DomainInterface[];
+}
+
+async function startHost(
+  t: TestContext,
+  namespace: string,
+  environment: Record<string, string> = {},
+): Promise<LibvirtHost> {
+  const host = libvirt({ namespace, environment });
+  t.cleanup(() => {
+    for (const { name, content } of host.artifacts()) t.keep(name, content);
+    return host.stop();
+  });
+  await host.start();
+  return host;
+}
+
+async function define(host: LibvirtHost, choice: DomainChoice): Promise<LibvirtDomain> {
+  const image = resolve(defaultImage());
+  const { accelerator } = await chooseAccelerator(image);
+  const { append = STATIC_ADDRESS, cpus = 1, interfaces } = choice;
+  return host.define({ name: "vireo", image, accelerator, append, cpus, interfaces });
+}
+
+async function startTap(t: TestContext, net: TapBackend): Promise<void> {
+  const reason = await net.available();
+  if (reason !== undefined) t.skip(reason);
+  t.cleanup(() => net.stop());
+  await net.start();
+}
+
+async function ping(exec: TapBackend["exec"]): Promise<void> {
+  const { stdout, stderr } = await exec(["ping", "-f", "-q", "-c", String(PINGS), GUEST_IP], {
+    timeoutMs: 30_000,
+  });
+  assert.match(stdout, new RegExp(`${PINGS} received, 0% packet loss`), stdout + stderr);
+}
+
+/** What `virsh domifstat` counts, as the host sees it: its receive side is the guest's transmit. */
+async function hostCounts(host: LibvirtHost, device: string): Promise<number[]> {
+  const text = await host.virsh("domifstat", "vireo", device);
+  return ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"].map((name) => {
+    const value = new RegExp(`${name} (\\d+)`).exec(text)?.[1];
+    if (value === undefined) throw new HarnessError(`domifstat has no ${name}:\n${text}`);
+    return Number(value);
+  });
+}
+
+async function checkCounts(host: LibvirtHost, domain: LibvirtDomain): Promise<void> {
+  const stats = await domain.stats();
+  // libvirt tells a tap's counters from the guest's side.
+  const [rxPackets, rxBytes, txPackets, txBytes] = await hostCounts(host, TAP_NAME);
+  assert.is(sumQueues(stats, "rx", "packets"), rxPackets);
+  assert.is(sumQueues(stats, "rx", "bytes"), rxBytes);
+  assert.is(sumQueues(stats, "tx", "packets"), txPackets);
+  assert.is(sumQueues(stats, "tx", "bytes"), txBytes);
+}
+
+test("a domain is defined, started, asked, stopped and undefined", async (t) => {
+  const net = tap();
+  await startTap(t, net);
+  const host = await startHost(t, net.networkNamespace);
+  const card = { type: "ethernet", target: TAP_NAME, mac: MAC, driver: "qemu" } as const;
+  const domain = await define(host, { interfaces: [{ ...card, eventIdx: false, alias: "nic" }] });
+  assert.is(await domain.state(), "shut off");
+  await domain.start();
+  assert.is((await domain.waitFor("ready", { timeoutMs: READY_MS })).mac, MAC);
+  const { accepted } = await domain.waitFor("features");
+  assert.not.ok(accepted.includes("event_idx"), "event_idx='off' has no effect");
+  await ping((argv, options) => net.exec(argv, options));
+  await checkCounts(host, domain);
+  for (const state of ["down", "up"]) {
+    const event = domain.waitFor("link", {
+      where: ({ up }) => up === (state === "up"),
+      fresh: true,
+    });
+    await host.virsh("domif-setlink", "vireo", MAC, state);
+    await event;
+  }
+  await ping((argv, options) => net.exec(argv, options));
+  await domain.stop();
+  await host.virsh("undefine", "vireo");
+  assert.is((await host.virsh("list", "--all", "--name")).trim(), "");
+});
+
+test("a second card: attached, found by the guest, detached again", async (t) => {
+  const net = tap();
+  await startTap(t, net);
+  await net.exec(["ip", "tuntap", "add", "v1", "mode", "tap", "vnet_hdr"]);
+  await net.exec(["ip", "link", "set", "v1", "up"]);
+  const host = await startHost(t, net.networkNamespace);
+  const card = { type: "ethernet", driver: "qemu" } as const;
+  const domain = await define(host, { interfaces: [{ ...card, target: TAP_NAME, mac: MAC }] });
+  const second = { ...card, target: "v1", mac: SECOND_MAC };
+  const xml = host.file("second.xml", interfaceXml(second));
+  await host.virsh("attach-device", "vireo", xml, "--config");
+  assert.is((await host.virsh("domiflist", "vireo", "--inactive")).match(/52:54/g)?.length, 2);
+  await host.virsh("detach-device", "vireo", xml, "--config");
+  await domain.start();
+  await domain.waitFor("ready", { timeoutMs: READY_MS });
+  // The guest does not look for cards that come later, and must not be disturbed by one.
+  await host.virsh("attach-device", "vireo", xml, "--live");
+  assert.is((await host.virsh("domiflist", "vireo")).match(/52:54/g)?.length, 2);
+  await ping((argv, options) => net.exec(argv, options));
+  await host.virsh("destroy", "vireo");
+  assert.is(await domain.state(), "shut off");
+});
+
+test("a domain that libvirt or QEMU refuses: virsh says why", async (t) => {
+  const net = tap();
+  await startTap(t, net);
+  const host = await startHost(t, net.networkNamespace);
+  const bad = await host.tryVirsh("define", host.file("bad.xml", "<domain type='qemu'/>"));
+  assert.is(bad.status, 1);
+  assert.match(bad.stderr, /error/);
+  const path = "/no/such/socket";
+  const domain = await define(host, {
+    interfaces: [{ type: "vhostuser", path, mode: "client", mac: MAC }],
+  });
+  const message = await domain.start().then(
+    () => "started",
+    (error: Error) => error.message,
+  );
+  assert.match(message, /no\/such\/socket/);
+  assert.is(await domain.state(), "shut off");
+});
+
+test("vhost-user: DPDK has counted what the guest has sent", async (t) => {
+  const net = vhostUser({ mode: "rxonly" });
+  const reason = await net.available();
+  if (reason !== undefined) t.skip(reason);
+  const spare = tap();
+  await startTap(t, spare);
+  t.cleanup(() => net.stop());
+  await net.start();
+  const host = await startHost(t, spare.networkNamespace);
+  const append = `app=source count=${FRAMES} dst=02:00:00:00:00:01 ${STATIC_ADDRESS}`;
+  const domain = await define(host, {
+    append,
+    interfaces: [{ type: "vhostuser", path: net.socketPath, mode: "client", mac: MAC }],
+  });
+  await domain.start();
+  const { status } = await domain.waitFor("exit", { timeoutMs: READY_MS });
+  assert.is(status, "success");
+  const sent = sumQueues(await domain.waitFor("stats"), "tx", "packets");
+  assert.ok(sent >= FRAMES);
+  const seen = await net.waitFor(({ rxPackets }) => rxPackets >= sent, 5000);
+  assert.is(seen.rxPackets, sent);
+});
+
+test(
+  "Open vSwitch's virtualport: libvirt adds the port, in its VLAN, and takes it away",
+  async (t) => {
+    const bridge = ovs({ datapath: "userspace", vlan: 10 });
+    t.cleanup(() => bridge.stop());
+    await bridge.start();
+    const host = await startHost(t, bridge.namespace, bridge.environment);
+    const card = { type: "openvswitch", bridge: "br0", target: "vnet0", driver: "qemu" } as const;
+    const domain = await define(host, { interfaces: [{ ...card, mac: MAC, vlan: 10 }] });
+    await domain.start();
+    await domain.waitFor("ready", { timeoutMs: READY_MS });
+    assert.is((await bridge.vsctl("get", "port", "vnet0", "tag")).trim(), "10");
+    await ping((argv, options) => bridge.exec(argv, options));
+    const stats = await domain.stats();
+    const port = await bridge.counters("vnet0");
+    assert.is(sumQueues(stats, "tx", "packets"), port.rxPackets);
+    await domain.stop();
+    assert.not.match(await bridge.vsctl("list-ports", "br0"), /vnet0/);
+  },
+  { requires: ["libvirt", "ovs-dpdk"] },
+);
+
+test(
+  "vhost-net with 4 queue pairs: a kernel thread for each, and the tap's counters are the guest's",
+  async (t) => {
+    const net = vhostNet({ queues: 4 });
+    await startTap(t, net);
+    const host = await startHost(t, net.networkNamespace);
+    const card = { type: "ethernet", target: TAP_NAME, mac: MAC, driver: "vhost" } as const;
+    const domain = await define(host, { cpus: 4, interfaces: [{ ...card, queues: 4 }] });
+    await domain.start();
+    assert.is((await domain.waitFor("ready", { timeoutMs: READY_MS })).queues, 4);
+    await ping((argv, options) => net.exec(argv, options));
+    await checkCounts(host, domain);
+    const workers = net.workers(domain.pid());
+    assert.is(workers.length, 4);
+    assert.ok(
+      workers.some(({ slices }) => slices > 10),
+      "the vhost threads were hardly woken",
+    );
+    await domain.stop();
+  },
+  { requires: ["libvirt", "vhost-net"] },
+);
+
+test.run();

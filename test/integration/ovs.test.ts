@@ -1,0 +1,246 @@
+// Open vSwitch between guests and to the outside world, with both of its datapaths: DPDK's in
+// userspace (vhost-user), and the kernel's (vhost-net; in the lab where this machine has none).
+// What the switch says it has counted on a port is to the frame what the port's guest has counted.
+
+import {
+  assert,
+  type Datapath,
+  delay,
+  HarnessError,
+  Inbox,
+  lineSplitter,
+  type OvsOptions,
+  type OvsPort,
+  type OvsPortOptions,
+  type OvsSwitch,
+  ovs,
+  type Requirement,
+  type StatsEvent,
+  startProcess,
+  suite,
+  sumQueues,
+  type TestContext,
+  TRUNK,
+  type Vm,
+} from "qemu-test-harness";
+
+const READY_MS = 30_000;
+const FRAMES = 20_000;
+const PINGS = 500;
+const FLOWS = 64;
+const DATAGRAMS = 10;
+const VLAN = 10;
+const SETTLED_MS = 5000;
+
+const DATAPATHS: readonly { datapath: Datapath; requires: readonly Requirement[] }[] = [
+  { datapath: "userspace", requires: ["ovs-dpdk"] },
+  { datapath: "kernel", requires: ["ovs-kernel", "vhost-net"] },
+];
+
+const test = suite("Open vSwitch", { timeoutMs: 180_000 });
+
+async function startSwitch(t: TestContext, options: OvsOptions): Promise<OvsSwitch> {
+  const bridge = ovs(options);
+  // After the guests, whose ports are removed from it first.
+  t.cleanup(() => bridge.stop());
+  await bridge.start();
+  return bridge;
+}
+
+interface Guest {
+  readonly vm: Vm;
+  readonly net: OvsPort;
+  readonly mac: string;
+  readonly ip: string;
+  /** Frames and bytes for the guest that its port gave out before it was there to take them. */
+  readonly early: { readonly packets: number; readonly bytes: number };
+}
+
+interface GuestOptions extends OvsPortOptions {
+  /** Last part of the addresses. */
+  readonly number: number;
+  readonly app?: string;
+}
+
+async function bootGuest(t: TestContext, bridge: OvsSwitch, options: GuestOptions): Promise<Guest> {
+  const { number, app = "app=echo", queues = 1, ...port } = options;
+  const net = bridge.port({ queues, ...port });
+  const [ip, mac] = [`192.0.2.${number}`, `52:54:00:00:00:0${number}`];
+  const nics = [{ backend: net, options: { mac } }];
+  const append = `${app} ip=${ip}/24`;
+  const vm = await t.vm({ append, cpus: queues, memoryMib: 128, accelerator: "auto", nics });
+  await vm.waitFor("ready", { timeoutMs: READY_MS });
+  return { vm, net, mac, ip, early: await earlyFrames(vm, net) };
+}
+
+/** Read while the port counts nothing new. */
+async function earlyFrames(vm: Vm, net: OvsPort) {
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const { txPackets, txBytes } = await net.counters();
+    const guest = countsOf(await vm.stats());
+    if ((await net.counters()).txPackets !== txPackets) continue;
+    return { packets: txPackets - guest.txPackets, bytes: txBytes - guest.txBytes };
+  }
+  throw new HarnessError(`${net.port} never rests`);
+}
+
+interface Counts {
+  readonly rxPackets: number;
+  readonly rxBytes: number;
+  readonly txPackets: number;
+  readonly txBytes: number;
+}
+
+/** The guest's counters the way the switch sees them: its transmission is the port's `rx`. */
+function countsOf(stats: StatsEvent): Counts {
+  return {
+    rxPackets: sumQueues(stats, "tx", "packets"),
+    rxBytes: sumQueues(stats, "tx", "bytes"),
+    txPackets: sumQueues(stats, "rx", "packets"),
+    txBytes: sumQueues(stats, "rx", "bytes"),
+  };
+}
+
+/** Waits for the last frames under way; then both must say the same. */
+async function checkPort({ vm, net, early }: Guest): Promise<void> {
+  const begin = performance.now();
+  for (;;) {
+    const counted = countsOf(await vm.stats());
+    const txPackets = counted.txPackets + early.packets;
+    const guest = { ...counted, txPackets, txBytes: counted.txBytes + early.bytes };
+    const port = await net.counters();
+    const same = JSON.stringify(guest) === JSON.stringify(port);
+    if (same || performance.now() - begin > SETTLED_MS) {
+      assert.equal(port, guest, `${net.port} of the switch and its guest`);
+      return;
+    }
+    await delay(100);
+  }
+}
+
+/** The port of a guest that has ended has no counters any more, but its flow has. */
+async function checkFlow(bridge: OvsSwitch, net: OvsPort, sent: Counts): Promise<void> {
+  const begin = performance.now();
+  for (;;) {
+    const { packets, bytes } = await bridge.flowCounters(net.port);
+    if (packets >= sent.rxPackets || performance.now() - begin > SETTLED_MS) {
+      assert.equal([packets, bytes], [sent.rxPackets, sent.rxBytes], `the flow of ${net.port}`);
+      return;
+    }
+    await delay(100);
+  }
+}
+
+/** tcpdump on the trunk; the result waits for a line of it. */
+async function captureTrunk(t: TestContext, bridge: OvsSwitch) {
+  const command = ["ip", "netns", "exec", bridge.outsideNamespace, "tcpdump"];
+  const [program = "", ...args] = [...command, "-i", TRUNK, "-l", "-e", "-nn"];
+  const tcpdump = startProcess(program, args);
+  t.cleanup(() => tcpdump.stop());
+  const lines = new Inbox<string>("a line of tcpdump");
+  const take = lineSplitter((line) => lines.push(line));
+  tcpdump.child.stdout?.on("data", take);
+  tcpdump.child.stderr?.on("data", take);
+  const seen = (pattern: RegExp) => lines.next(SETTLED_MS, (line) => pattern.test(line));
+  await seen(/^listening on/);
+  return seen;
+}
+
+async function ping(bridge: OvsSwitch, ip: string): Promise<void> {
+  const flood = ["ping", "-f", "-q", "-c", String(PINGS), ip];
+  const { stdout, stderr } = await bridge.exec(flood, { timeoutMs: 40_000 });
+  assert.match(stdout, new RegExp(`${PINGS} received, 0% packet loss`), stdout + stderr);
+}
+
+for (const { datapath, requires } of DATAPATHS) {
+  test(
+    `${datapath} datapath: two guests and the outside world; the switch's counters are theirs`,
+    async (t) => {
+      const bridge = await startSwitch(t, { datapath });
+      const echo = await bootGuest(t, bridge, { number: 2 });
+      const sink = await bootGuest(t, bridge, { number: 3, app: "app=sink" });
+      await ping(bridge, echo.ip);
+      const nc = await bridge.exec(["nc", "-u", "-w1", echo.ip, "7"], { input: "through br0\n" });
+      assert.is(nc.stdout, "through br0\n", nc.stderr);
+      const app = `app=source count=${FRAMES} dst=${sink.mac} dstip=${sink.ip} burst=16`;
+      const net = bridge.port();
+      const nics = [{ backend: net, options: { mac: "52:54:00:00:00:04" } }];
+      const append = `${app} ip=192.0.2.4/24`;
+      const source = await t.vm({ append, nics, accelerator: "auto" });
+      const { events } = await source.finished({ timeoutMs: READY_MS });
+      const last = events.filter(({ event }) => event === "stats").at(-1) as unknown as StatsEvent;
+      const sent = countsOf(last);
+      assert.ok(sent.rxPackets >= FRAMES);
+      await checkFlow(bridge, net, sent);
+      await checkPort(echo);
+      await checkPort(sink);
+      const table = await bridge.appctl("fdb/show", "br0");
+      for (const { mac } of [echo, sink]) assert.ok(table.includes(mac), table);
+      const [lookups, received] = [await bridge.lookups(), (await sink.net.counters()).txPackets];
+      t.log(`${sent.rxPackets} frames from guest to guest, ${received} taken, ${lookups} lookups`);
+      assert.ok(lookups >= sent.rxPackets, "the datapath itself has not seen the frames");
+      await echo.vm.stop();
+      await sink.vm.stop();
+    },
+    { requires },
+  );
+
+  test(
+    `${datapath} datapath: VLANs are kept apart, and the outside world sees the tag`,
+    async (t) => {
+      const bridge = await startSwitch(t, { datapath, vlan: VLAN });
+      const seen = await captureTrunk(t, bridge);
+      const same = await bootGuest(t, bridge, { number: 2, vlan: VLAN });
+      const other = await bootGuest(t, bridge, { number: 3, vlan: VLAN + 1 });
+      const before = (await other.net.counters()).txPackets;
+      await ping(bridge, same.ip);
+      const lost = await bridge.exec(["ping", "-c", "2", "-i", "0.3", "-W", "1", other.ip]);
+      assert.match(lost.stdout, /100% packet loss/, lost.stdout);
+      assert.is((await other.net.counters()).txPackets, before, "a frame has changed its VLAN");
+      await checkPort(same);
+      await checkPort(other);
+      // Every guest announces itself to everybody, and the trunk carries it with its tag.
+      await seen(new RegExp(`${same.mac} > ff:ff.* vlan ${VLAN}, .*ARP`));
+      await seen(new RegExp(`${other.mac} > ff:ff.* vlan ${VLAN + 1}, .*ARP`));
+      await same.vm.stop();
+      await other.vm.stop();
+    },
+    { requires },
+  );
+
+  test(
+    `${datapath} datapath: two guests of 4 vCPUs with 4 queue pairs each`,
+    async (t) => {
+      const bridge = await startSwitch(t, { datapath });
+      const guests = [
+        await bootGuest(t, bridge, { number: 2, queues: 4 }),
+        await bootGuest(t, bridge, { number: 3, queues: 4 }),
+      ];
+      for (const guest of guests) {
+        const first = await bridge.exec(["ping", "-c", "1", "-W", "5", guest.ip]);
+        assert.is(first.status, 0, first.stdout);
+        const words = ["test/fixtures/peer/udp-flows.mjs", guest.ip, String(FLOWS)];
+        const argv = [process.execPath, ...words, String(DATAGRAMS)];
+        const { stdout, stderr } = await bridge.exec(argv, { timeoutMs: 40_000 });
+        const count = FLOWS * DATAGRAMS;
+        t.keep(
+          `${guest.ip}.json`,
+          JSON.stringify([await guest.vm.stats(), await guest.net.counters()]),
+        );
+        assert.is(stdout.trim(), JSON.stringify({ sent: count, right: count }), stderr);
+        await checkPort(guest);
+        const stats = await guest.vm.stats();
+        assert.is(stats.queues.length, 4);
+        const used = stats.queues.filter(({ rx, tx }) => rx.packets > 0 && tx.packets > 0);
+        t.log(`${guest.ip}: rx ${stats.queues.map(({ rx }) => rx.packets).join("+")}`);
+        assert.ok(used.length >= 1);
+        // Only the kernel's datapath spreads flows; DPDK's uses a queue for each polling thread.
+        if (datapath === "kernel") assert.is(used.length, 4);
+      }
+      for (const guest of guests) await guest.vm.stop();
+    },
+    { requires },
+  );
+}
+
+test.run();

@@ -1,0 +1,244 @@
+/**
+ * Runs one case of the benchmark: starts every contender with a backend of its own, freezes them
+ * all, and lets them take turns, a second each, round after round. So no contender is alone with a
+ * good or a bad minute of the machine. Called by bench.ts.
+ */
+import { messageOf } from "../test/harness/src/errors";
+import { BenchBackend, Program, pause, until } from "./bench-backend";
+import { type Case, idOf, titleOf } from "./bench-cases";
+import { type Contender, GUEST_MAC } from "./bench-contenders";
+import { measureDistance, reserveHugepages } from "./bench-machine";
+
+const SAMPLE_MS = 1000;
+/** After a thaw: caches, and what had piled up. */
+const SETTLE_MS = 150;
+const STATS_TIMEOUT_MS = 5000;
+/** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
+const HUGEPAGES_EACH = 64 + 256 + 16;
+
+export interface RunOptions {
+  readonly samples: number;
+  readonly backendCpu: number;
+  readonly driverCpu: number;
+  readonly progress: (text: string) => void;
+}
+
+/** Counted by our driver while the backend was measured. */
+export interface OwnCounters {
+  readonly kicksPerFrame: number;
+  readonly interrupts: number;
+  readonly cyclesPerFrame: number;
+}
+
+export interface Row {
+  readonly case: string;
+  readonly title: string;
+  readonly contender: string;
+  readonly name: string;
+  /** Frames a second, by the backend's counters: one value a sample. */
+  readonly samples: readonly number[];
+  readonly median: number;
+  /** Half of the range from the lowest to the highest sample, in percent of the median. */
+  readonly spreadPercent: number;
+  readonly own?: OwnCounters;
+  /** Why there are no samples. */
+  readonly skipped?: string;
+}
+
+export interface CaseResult {
+  readonly case: Case;
+  readonly rows: readonly Row[];
+  /** Cycles of a cache line's round trip between the two CPUs, before each round. */
+  readonly distances: readonly number[];
+}
+
+interface Running {
+  readonly contender: Contender;
+  readonly backend: BenchBackend;
+  readonly driver: Program;
+  readonly samples: number[];
+  own?: OwnCounters;
+  failed?: string;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? 0;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? 0)) / 2;
+}
+
+function rowOf(what: Case, contender: Contender, samples: readonly number[]): Row {
+  const middle = median(samples);
+  const range = samples.length === 0 ? 0 : Math.max(...samples) - Math.min(...samples);
+  return {
+    case: idOf(what),
+    title: titleOf(what),
+    contender: contender.id,
+    name: contender.name,
+    samples,
+    median: middle,
+    spreadPercent: middle === 0 ? 0 : (50 * range) / middle,
+  };
+}
+
+async function start(
+  contender: Contender,
+  what: Case,
+  options: RunOptions,
+  hugepages: boolean,
+): Promise<Running> {
+  const cpu = options.backendCpu;
+  const backend = new BenchBackend(what, { cpu, hugepages, guestMac: GUEST_MAC });
+  let driver: Program | undefined;
+  try {
+    await backend.ready();
+    const { socketPath } = backend;
+    const command = contender.command(what, { socketPath, cpu: options.driverCpu, hugepages });
+    driver = new Program(contender.name, command);
+    await untilMoving(contender, backend, driver);
+    return { contender, backend, driver, samples: [] };
+  } catch (error) {
+    await driver?.stop();
+    await backend.stop();
+    throw error;
+  }
+}
+
+async function untilMoving(
+  contender: Contender,
+  backend: BenchBackend,
+  driver: Program,
+): Promise<void> {
+  const end = performance.now() + contender.startTimeoutMs;
+  for (;;) {
+    driver.check();
+    const { rxPackets, txPackets } = await backend.counters();
+    if (rxPackets + txPackets > 0) return;
+    if (performance.now() > end) {
+      throw new Error(
+        `no frame within ${contender.startTimeoutMs / 1000} s; it says:\n${driver.tail()}`,
+      );
+    }
+    await pause(100);
+  }
+}
+
+function freeze({ backend, driver }: Running): void {
+  driver.freeze();
+  backend.freeze();
+}
+
+async function sample(running: Running): Promise<void> {
+  const { backend, driver } = running;
+  backend.thaw();
+  driver.thaw();
+  await pause(SETTLE_MS);
+  driver.check();
+  running.samples.push(await backend.rate(SAMPLE_MS));
+  freeze(running);
+}
+
+interface QueueCounters {
+  packets: number;
+  kicks: number;
+  interrupts: number;
+  cycles: number;
+}
+
+/** Asks our own driver for its counters. */
+async function readOwn({ backend, driver, contender }: Running, what: Case) {
+  if (!contender.ours) return undefined;
+  backend.thaw();
+  driver.thaw();
+  let event: string | undefined;
+  const seen = () => {
+    event = driver.lines.findLast((line) => line.startsWith('{"event":"stats"'));
+    return event !== undefined;
+  };
+  driver.send("stats");
+  await until(seen, STATS_TIMEOUT_MS, () => `${contender.name} gives no statistics`);
+  const { queues } = JSON.parse(event ?? "") as { queues: Record<string, QueueCounters>[] };
+  const queue = queues[0]?.[what.direction];
+  if (queue === undefined) throw new Error(`${contender.name}: statistics without a queue`);
+  return {
+    kicksPerFrame: queue.kicks / queue.packets,
+    interrupts: queue.interrupts,
+    cyclesPerFrame: queue.cycles / queue.packets,
+  };
+}
+
+async function takeTurns(running: readonly Running[], what: Case, options: RunOptions) {
+  const distances: number[] = [];
+  for (const each of running) freeze(each);
+  for (let round = 0; round < options.samples; round++) {
+    distances.push(await measureDistance(options.driverCpu, options.backendCpu));
+    for (const each of running) {
+      if (each.failed !== undefined) continue;
+      try {
+        await sample(each);
+      } catch (error) {
+        each.failed = messageOf(error);
+      }
+      const rate = ((each.samples.at(-1) ?? 0) / 1e6).toFixed(2);
+      const where = `${round + 1}/${options.samples}, ${distances.at(-1)} cycles apart`;
+      options.progress(`${titleOf(what)}: ${each.contender.name} ${rate} Mpps (${where})`);
+    }
+  }
+  for (const each of running) {
+    if (each.failed !== undefined) continue;
+    try {
+      const own = await readOwn(each, what);
+      if (own !== undefined) each.own = own;
+    } catch (error) {
+      each.failed = messageOf(error);
+    }
+    freeze(each);
+  }
+  return distances;
+}
+
+/** Measures all contenders that can take part; the others are rows with a reason. */
+export async function runCase(
+  what: Case,
+  contenders: readonly Contender[],
+  unavailable: ReadonlyMap<string, string>,
+  options: RunOptions,
+): Promise<CaseResult> {
+  const skipped = new Map(unavailable);
+  for (const contender of contenders) {
+    const reason = contender.declines(what);
+    if (reason !== undefined && !skipped.has(contender.id)) skipped.set(contender.id, reason);
+  }
+  const taking = contenders.filter(({ id }) => !skipped.has(id));
+  const pages = reserveHugepages(HUGEPAGES_EACH * taking.length);
+  const running: Running[] = [];
+  let distances: readonly number[] = [];
+  try {
+    for (const contender of taking) {
+      options.progress(`${titleOf(what)}: starting ${contender.name}`);
+      try {
+        const started = await start(contender, what, options, pages.enough);
+        freeze(started);
+        running.push(started);
+      } catch (error) {
+        skipped.set(contender.id, `did not run: ${messageOf(error)}`);
+      }
+    }
+    distances = await takeTurns(running, what, options);
+  } finally {
+    for (const { driver, backend } of running) {
+      await driver.stop();
+      await backend.stop();
+    }
+    pages.restore();
+  }
+  const rows = contenders.map((contender): Row => {
+    const found = running.find((each) => each.contender === contender);
+    const row = rowOf(what, contender, found?.failed === undefined ? (found?.samples ?? []) : []);
+    const reason = skipped.get(contender.id) ?? found?.failed;
+    if (reason !== undefined) return { ...row, skipped: reason };
+    return found?.own === undefined ? row : { ...row, own: found.own };
+  });
+  return { case: what, rows, distances };
+}
