@@ -72,6 +72,18 @@ for (const c of CASES) {
   });
 }
 
+for (const iommu of [[], ["-device", "intel-iommu"]]) {
+  const where = iommu.length > 0 ? "with an IOMMU that nobody turned on" : "without an IOMMU";
+  test(`stream, access_platform, ${where}: addresses are physical ones`, async (t) => {
+    const device = { packed: true, iommu_platform: true, "disable-legacy": "on" };
+    const guest = await bootEcho(t, { device, extraArguments: iommu });
+    const { accepted } = await guest.vm.waitFor("features");
+    assert.ok(accepted.includes("access_platform"));
+    await echoLoad(guest, { count: 500, window: 32, frameBytes: () => 200 });
+    await guest.vm.stop();
+  });
+}
+
 async function onTap(t: TestContext, c: Case): Promise<void> {
   const net = tap({ queues: 2 });
   const nics = [{ backend: net, options: optionsOf(c) }];
