@@ -14,6 +14,8 @@ import { PairRings, PairSetup } from "../drivers/net/pair-setup";
 
 /** Recoveries in one run; a device that needs more is given up on. */
 const RECOVERIES_MAX: u32 = 1000;
+/** How often a device is brought up that asks for its next reset before it runs. */
+const BRING_UP_TRIES: u32 = 3;
 
 export class Nic {
   recoveries: u32 = 0;
@@ -111,13 +113,25 @@ export class Nic {
     this.control.abandon();
     crew.forgetFaults();
     const problem =
-      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUp();
+      this.recoveries > RECOVERIES_MAX ? "the device went wrong too often" : this.bringUpAgain();
     if (problem != null) {
       events.fatal(problem);
       return;
     }
     this.lane.runner.restart();
     this.control.resume();
+  }
+
+  /** virtio 1.4 §2.1.2: a device may need its reset while it is brought up, too. */
+  private bringUpAgain(): string | null {
+    let problem = this.bringUp();
+    for (let tries: u32 = 1; tries < BRING_UP_TRIES && problem != null; tries++) {
+      if (!this.device.needsReset()) return problem;
+      events.error(problem);
+      this.recoveries++;
+      problem = this.bringUp();
+    }
+    return problem;
   }
 
   /** Looks at what the device announced, and at the answer to what it was told. */

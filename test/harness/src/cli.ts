@@ -19,7 +19,7 @@ class UsageError extends Error {}
 const USAGE = {
   main: `usage: qemu-test-harness <command> [options]
 
-  run [paths]    runs test files (default: test/unit test/integration)
+  run [paths]    runs test files (default: test/unit test/hostile test/integration)
   list [paths]   names the tests without running them
   probe          says which accelerator this machine can use, and why
 
@@ -39,7 +39,7 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
   probe: `usage: qemu-test-harness probe [--image PATH] [--json]`,
 } as const;
 
-const DEFAULT_PATHS = ["test/unit", "test/integration"];
+const DEFAULT_PATHS = ["test/unit", "test/hostile", "test/integration"];
 
 /** Runs the command in `argv` (without node and script) and returns the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {

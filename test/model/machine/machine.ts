@@ -25,6 +25,8 @@ export interface MachineOptions {
   readonly acpi: Omit<AcpiOptions, "cpus"> | "none";
   /** Whether the loader tells where the root pointer is; else the guest searches the ROM. */
   readonly tellsRoot: boolean;
+  /** What to run in place of the module under test: it, with its globals made visible. */
+  readonly module?: WebAssembly.Module;
 }
 
 /** What works on its own beside the vCPUs: a device. */
@@ -49,11 +51,11 @@ const CONSOLE_IRQ = 4;
 const HOST_BRIDGE = { vendor: 0x8086, device: 0x29c0 };
 /** A guest that sleeps no longer than this polls, and so loses nothing. */
 const POLL_TICKS = 2 * TSC_KHZ;
-/** How long a pause gets at most when nobody else has anything to do. */
 const PAUSE_TICKS_MAX = 100_000;
+const CALLS_MAX = 20_000_000;
 
 /** The module under test; VIREO_WASM names another one, such as one with a fault put in. */
-const MODULE = process.env.VIREO_WASM ?? "build/vireo.wasm";
+export const MODULE = process.env.VIREO_WASM ?? "build/vireo.wasm";
 
 const modules = new Map<string, WebAssembly.Module>();
 
@@ -91,6 +93,10 @@ export class Machine {
   readonly bootTsc: number;
   /** How the run ended, if it has. */
   ended: GuestExit | GuestPanic | undefined;
+  /** A boot or a step with more machine calls than this does not end. */
+  callsMax = CALLS_MAX;
+  /** How long a pause gets at most, in ticks, when nobody else has anything to do. */
+  pauseTicksMax = PAUSE_TICKS_MAX;
   /** Called at every machine call of a guest: the seam for interleaving a device with it. */
   onAccess: ((cpu: Vcpu) => void) | undefined;
   private readonly ioApic: IoApic;
@@ -106,7 +112,7 @@ export class Machine {
       tellsRoot: true,
       ...options,
     };
-    this.module = compiled(MODULE);
+    this.module = this.options.module ?? compiled(MODULE);
     this.random = new Random(this.options.seed);
     this.memoryEnd = this.options.memoryMib * MIB;
     this.bootTsc = this.clock.now;
@@ -227,7 +233,7 @@ export class Machine {
     const worked = this.ended === undefined && this.turnWorkers();
     if (this.ended !== undefined) throw this.ended;
     const isIdle = !stepped && !worked;
-    cpu.pauseTicks = isIdle ? Math.min(2 * cpu.pauseTicks, PAUSE_TICKS_MAX) : PAUSE_TICKS;
+    cpu.pauseTicks = isIdle ? Math.min(2 * cpu.pauseTicks, this.pauseTicksMax) : PAUSE_TICKS;
   }
 
   /** A guest that sleeps while there is work and no interrupt will come has lost a wake-up. */

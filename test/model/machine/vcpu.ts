@@ -10,8 +10,6 @@ import type { Watcher } from "./watcher";
 /** Time that a call of the machine takes, in ticks, and that a pause takes. */
 const CALL_TICKS = 20;
 export const PAUSE_TICKS = 2_000;
-/** A boot or a step with more calls than this does not end. */
-const CALLS_MAX = 20_000_000;
 const VECTORS = 256;
 /** What one CPU interrupts another one with (boot/layout.h). */
 const WAKE_VECTOR = 0x21;
@@ -25,6 +23,8 @@ interface Exports {
   boot(): void;
   step(): bigint;
   readonly memory: WebAssembly.Memory;
+  /** Only of a module whose globals were made visible. */
+  readonly [global: string]: unknown;
 }
 
 export class Vcpu {
@@ -47,7 +47,7 @@ export class Vcpu {
   private seen = 0;
   private callLimit = 0;
   private memoryLimit = Infinity;
-  private readonly exports: Exports;
+  readonly exports: Exports;
   private readonly watchers = new Map<number, Watcher>();
 
   constructor(
@@ -55,7 +55,7 @@ export class Vcpu {
     readonly index: number,
     base: number,
   ) {
-    this.callLimit = CALLS_MAX;
+    this.callLimit = machine.callsMax;
     const instance = new WebAssembly.Instance(machine.module, { machine: this.imports() });
     this.exports = instance.exports as unknown as Exports;
     this.arena = new Arena(base, this.exports.memory);
@@ -102,7 +102,7 @@ export class Vcpu {
 
   /** Runs guest code; its end, wanted or not, is the machine's. */
   private enterGuest<Result>(work: () => Result): Result | undefined {
-    this.callLimit = this.calls + CALLS_MAX;
+    this.callLimit = this.calls + this.machine.callsMax;
     this.pauseTicks = PAUSE_TICKS;
     this.isInside = true;
     try {
@@ -126,7 +126,8 @@ export class Vcpu {
   private enter(ticks = CALL_TICKS): void {
     this.calls++;
     if (this.calls > this.callLimit) {
-      throw new ModelError(`CPU ${this.index}: ${CALLS_MAX} machine calls in one step, endless?`);
+      const { callsMax } = this.machine;
+      throw new ModelError(`CPU ${this.index}: ${callsMax} machine calls in one step, endless?`);
     }
     this.machine.clock.advance(ticks);
     this.machine.onAccess?.(this);
