@@ -6,7 +6,7 @@ SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.
 TOOLS := $(wildcard tools/*.ts)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test rates conformance format clean
+.PHONY: help image run test rates conformance fuzz format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test         build, check and test everything; TEST="--help" for options'
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
+	@echo 'make fuzz         a million hostile cases, guided by coverage; FUZZ="--help" for options'
 	@echo 'make format       bring all sources into the form that the tests ask for'
 	@echo 'make clean        remove build/'
 
@@ -22,9 +23,13 @@ image: build/vireo.elf
 build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@tools/setup.sh build
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
-		--packages=external --outfile=$@ --log-level=warning
+		--packages=external --alias:qemu-test-harness=./test/harness/src/index.ts \
+		--outfile=$@ --log-level=warning
+
+HOSTILE := $(shell find test/model test/hostile -name '*.ts')
 
 build/tools/run.mjs build/tools/test.mjs: $(HARNESS)
+build/tools/fuzz.mjs: $(HARNESS) $(HOSTILE)
 
 # The unit tests load the module itself, which is one step of the image.
 build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
@@ -47,6 +52,10 @@ rates: build/vireo.elf
 conformance: build/vireo.wasm build/tools/conformance.mjs
 	@tools/setup.sh build
 	@exec node build/tools/conformance.mjs
+
+fuzz: build/tools/fuzz.mjs
+	@tools/setup.sh build
+	@exec node build/tools/fuzz.mjs $(FUZZ)
 
 format:
 	@tools/setup.sh test

@@ -17,6 +17,8 @@ export interface Target {
   readonly frames: readonly Buffer[];
   /** Lies about registers from here on: the run may end. */
   mayEnd: boolean;
+  /** Lies in headers: an echo carries a promise of its sender's on, and the sender lied. */
+  headersLie: boolean;
   /** Time to let pass, in microseconds, before the next attack. */
   waitUs: number;
 }
@@ -61,9 +63,24 @@ const garbage: Act = ({ frames: usual, guest }, a, b, c) => {
   guest.nic.receive(frame);
 };
 
+/** A frame with something left to do for the guest: a: gso_type and frame, b: gso_size, c: flags. */
+const GSO_TYPES = [0, 1, 4, 5, 0x81, 3] as const;
+const offload: Act = (target, a, b, c) => {
+  const { frames: usual, guest } = target;
+  target.headersLie = true;
+  const frame = usual[a % 3] ?? Buffer.alloc(60);
+  const gsoType = GSO_TYPES[(a >>> 2) % GSO_TYPES.length] ?? 0;
+  const flags = (c & 3) === 0 ? (c >>> 2) & 0xff : 1;
+  const csumOffset = (c & 4) === 0 ? 6 : 16;
+  const fields = { flags, gsoType, gsoSize: b & 0xffff, hdrLen: 42, csumStart: 34, csumOffset };
+  guest.nic.receive(frame, fields);
+};
+
 /** The next frames have a header that was changed: a: field, b: value, c: bit 0, cleared first. */
 const HEADER_FIELDS = [0, 1, 2, 4, 6, 8, 10] as const;
-const header: Act = ({ guest }, a, b, c) => {
+const header: Act = (target, a, b, c) => {
+  const { guest } = target;
+  target.headersLie = true;
   const at = HEADER_FIELDS[a % HEADER_FIELDS.length] ?? 0;
   const before = guest.nic.receiver.tamper;
   guest.nic.receiver.tamper = (bytes) => {
@@ -120,7 +137,11 @@ const again: Act = (target, a, b, c) => {
 
 // ---- memory ------------------------------------------------------------------------------------
 
-/** Writes where only the driver writes, or into the used ring: a: queue and part, b: where, c. */
+/**
+ * Writes where only the driver writes, or into the used ring: a: queue and part, b: where, c: what.
+ * The device itself then follows no descriptor any more: what it would write to is anybody's memory,
+ * and from that only an IOMMU protects.
+ */
 const scribble: Act = (target, a, b, c) => {
   const live = queueOf(target, a >>> 2);
   if (live === undefined) return;
@@ -135,6 +156,7 @@ const scribble: Act = (target, a, b, c) => {
   const at = start - cpu.arena.base + 2 * ((b >>> 0) % Math.floor(bytes / 2));
   target.oracle.showAll();
   target.oracle.isBlind = true;
+  target.guest.nic.isBroken = true;
   cpu.arena.view.setUint16(at, c & 0xffff, true);
 };
 
@@ -151,6 +173,7 @@ const touch: Act = (target, a, b, c) => {
   if (address < cpu.arena.base || address + bytes > cpu.arena.base + cpu.arena.bytes) return;
   if ((view.getUint16(at + 12, true) & 2) === 0 || place >= bytes) return;
   target.oracle.show(address);
+  target.headersLie = true;
   view.setUint8(address - cpu.arena.base + place, c & 0xff);
 };
 
@@ -309,6 +332,7 @@ const capability: Act = (target, a, b, c) => {
 const ACTS: Readonly<Record<AttackKind, Act>> = {
   frames,
   garbage,
+  offload,
   header,
   use,
   jump,

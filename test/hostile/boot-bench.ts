@@ -19,10 +19,17 @@ const PAUSE_TICKS_MAX = 40_000_000;
 export class BootBench implements Bench {
   readonly lapses = 0;
 
+  private last: Guest | undefined;
+
   constructor(private readonly module: WebAssembly.Module) {}
+
+  memories(): readonly Uint8Array[] {
+    return this.last?.machine.cpus.map(({ arena }) => arena.array) ?? [];
+  }
 
   run({ attacks }: Case): Verdict {
     const guest = makeSetup("boot", this.module);
+    this.last = guest;
     guest.machine.callsMax = CALLS_MAX;
     guest.machine.pauseTicksMax = PAUSE_TICKS_MAX;
     // There is no ring yet, so there is nothing of it to be known.
@@ -31,6 +38,7 @@ export class BootBench implements Bench {
       oracle: new Oracle(guest),
       frames: [],
       mayEnd: true,
+      headersLie: false,
       waitUs: 0,
     };
     for (const one of attacks.slice(0, ATTACKS_MAX)) attack(target, { ...one, moment: 0 });

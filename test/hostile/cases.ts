@@ -11,6 +11,7 @@ import { ModelError } from "../model/errors";
 export const ATTACK_KINDS = [
   "frames",
   "garbage",
+  "offload",
   "header",
   "use",
   "jump",
