@@ -6,7 +6,7 @@ SOURCES := $(shell find boot kernel drivers -type f) asconfig.json package-lock.
 TOOLS := $(wildcard tools/*.ts)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image run test rates conformance fuzz format clean
+.PHONY: help image run test rates conformance fuzz mutants format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make fuzz         a million hostile cases, guided by coverage; FUZZ="--help" for options'
+	@echo 'make mutants      put faults into copies of the driver: do the tests notice? MUTANTS="--help"'
 	@echo 'make format       bring all sources into the form that the tests ask for'
 	@echo 'make clean        remove build/'
 
@@ -56,6 +57,10 @@ conformance: build/vireo.wasm build/tools/conformance.mjs
 fuzz: build/tools/fuzz.mjs
 	@tools/setup.sh build
 	@exec node build/tools/fuzz.mjs $(FUZZ)
+
+mutants: build/tools/mutants.mjs
+	@tools/setup.sh build
+	@exec node build/tools/mutants.mjs $(MUTANTS)
 
 format:
 	@tools/setup.sh test

@@ -157,6 +157,8 @@ const scribble: Act = (target, a, b, c) => {
   target.oracle.showAll();
   target.oracle.isBlind = true;
   target.guest.nic.isBroken = true;
+  // A device that falls silent while it is brought up cannot be used.
+  if (target.guest.machine.bootCpu.isInside) target.mayEnd = true;
   cpu.arena.view.setUint16(at, c & 0xffff, true);
 };
 

@@ -25,10 +25,17 @@ const SPARE_PACKETS = 128;
 /** Rules that a driver can break only because its device has lied about the ring. */
 const LIED_TO =
   /used element|lost wake-up|unread|notification|available|looked again|outstanding already/;
-/** Rules about registers, which the driver keeps by what it reads there. */
-const REGISTER_RULE =
-  /§2\.1\.1|§2\.2|§3\.1\.1|§4\.1\.4|§4\.1\.5|§5\.1\.3|there is no queue|beyond|not offered|needs/;
-
+/**
+ * Rules that the driver keeps by what it reads in registers, and by what it is answered on the
+ * control queue: features, sizes, an MTU, which commands there are and whether one is still to come.
+ */
+const REGISTER_RULE = new RegExp(
+  [
+    ...["§2\\.1\\.1", "§2\\.2", "§3\\.1\\.1", "§4\\.1\\.4", "§4\\.1\\.5", "§5\\.1\\.3"],
+    ...["§5\\.1\\.9\\.5", "EVENT_IDX", "with an MTU of", "not offered", "not negotiated"],
+    ...["needs", "there is no queue", "beyond"],
+  ].join("|"),
+);
 /** Rules about what is to be summed and cut, which an echo keeps if its sender has. */
 const HEADER_RULE = /csum_start \d+, csum|checksum|gso_size is 0|CWR|TCP header is cut/;
 
