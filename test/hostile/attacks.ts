@@ -19,6 +19,8 @@ export interface Target {
   mayEnd: boolean;
   /** Lies in headers: an echo carries a promise of its sender's on, and the sender lied. */
   headersLie: boolean;
+  /** Has written to buffers that may be the driver's again: what is sent may be the device's. */
+  wasTouched: boolean;
   /** Time to let pass, in microseconds, before the next attack. */
   waitUs: number;
 }
@@ -175,7 +177,7 @@ const touch: Act = (target, a, b, c) => {
   if (address < cpu.arena.base || address + bytes > cpu.arena.base + cpu.arena.bytes) return;
   if ((view.getUint16(at + 12, true) & 2) === 0 || place >= bytes) return;
   target.oracle.show(address);
-  target.headersLie = true;
+  target.wasTouched = true;
   view.setUint8(address - cpu.arena.base + place, c & 0xff);
 };
 

@@ -39,6 +39,7 @@ export class BootBench implements Bench {
       frames: [],
       mayEnd: true,
       headersLie: false,
+      wasTouched: false,
       waitUs: 0,
     };
     for (const one of attacks.slice(0, ATTACKS_MAX)) attack(target, { ...one, moment: 0 });

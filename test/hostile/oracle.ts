@@ -44,9 +44,11 @@ interface Lies {
   /** In registers: the run may end. */
   readonly mayEnd: boolean;
   readonly headersLie: boolean;
+  readonly wasTouched: boolean;
 }
 
-function isExcused(text: string, { headersLie, mayEnd }: Lies): boolean {
+function isExcused(text: string, { headersLie, mayEnd, wasTouched }: Lies): boolean {
+  if (wasTouched && text.includes("§5.1.9.2.1")) return true;
   if (mayEnd && REGISTER_RULE.test(text)) return true;
   return LIED_TO.test(text) || (headersLie && HEADER_RULE.test(text));
 }

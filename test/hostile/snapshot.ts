@@ -216,6 +216,12 @@ export class Snapshot {
     for (const cpu of this.cpus) cpu.restore();
   }
 
+  /** Puts back memory, globals, and all objects, for runs that end in the midst of something. */
+  restoreKnown(): void {
+    for (const kept of this.all) kept.restore();
+    for (const cpu of this.cpus) cpu.restore();
+  }
+
   /**
    * Puts back everything. Answers how many objects or memories had changed that `restore` would have left as
    * they were; from now on it will not.

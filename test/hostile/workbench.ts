@@ -50,6 +50,7 @@ export class Workbench implements Bench, Target {
   readonly frames: readonly Buffer[];
   mayEnd = false;
   headersLie = false;
+  wasTouched = false;
   waitUs = 0;
   lapses = 0;
   private readonly snapshot: Snapshot;
@@ -146,6 +147,7 @@ export class Workbench implements Bench, Target {
   private begin(): void {
     this.mayEnd = false;
     this.headersLie = false;
+    this.wasTouched = false;
     this.waitUs = 0;
     this.oracle.begin();
     this.guest.machine.onAccess = () => this.tick();

@@ -29,6 +29,14 @@ export interface MachineOptions {
   readonly module?: WebAssembly.Module;
 }
 
+/** Where a guest and its devices meet: shared words, notifications, interrupts. */
+export interface Meeting {
+  /** Before the guest reads or writes there. */
+  before(): void;
+  /** What it has read. */
+  read(value: number): void;
+}
+
 /** What works on its own beside the vCPUs: a device. */
 export interface Worker {
   /** One turn; true if anything was done. */
@@ -99,6 +107,8 @@ export class Machine {
   pauseTicksMax = PAUSE_TICKS_MAX;
   /** Called at every machine call of a guest: the seam for interleaving a device with it. */
   onAccess: ((cpu: Vcpu) => void) | undefined;
+  /** The same for a scheduler that tries all orders, which needs less and more than every call. */
+  meeting: Meeting | undefined;
   private readonly ioApic: IoApic;
   private readonly workers: Worker[] = [];
 

@@ -133,6 +133,16 @@ export class Vcpu {
     this.machine.onAccess?.(this);
   }
 
+  /** A call in which guest and device meet: the other side may act before it. */
+  private meet(): void {
+    this.enter();
+    this.machine.meeting?.before();
+  }
+
+  private saw(value: number): void {
+    this.machine.meeting?.read(value);
+  }
+
   private barrier(kind: "acquire" | "release" | "full"): void {
     this.enter();
     if (kind !== "release") this.acquires++;
@@ -146,22 +156,24 @@ export class Vcpu {
   }
 
   private sharedRead16(pointer: number): number {
-    this.enter();
+    this.meet();
     const watcher = this.watchers.get(pointer);
     const value = this.arena.view.getUint16(pointer, true);
+    this.saw(value);
     watcher?.read(pointer + this.arena.base, value);
     return value;
   }
 
   private sharedRead64(pointer: number): bigint {
-    this.enter();
+    this.meet();
     const value = this.arena.view.getBigUint64(pointer, true);
+    this.saw(Number(value));
     this.watchers.get(pointer)?.read(pointer + this.arena.base, 0);
     return value;
   }
 
   private sharedWrite16(pointer: number, value: number): void {
-    this.enter();
+    this.meet();
     this.arena.view.setUint16(pointer, value, true);
     this.watchers.get(pointer)?.write(pointer + this.arena.base, value & 0xffff);
   }
@@ -184,7 +196,7 @@ export class Vcpu {
       return bus.read(address >>> 0, width);
     };
     const write = (width: 1 | 2 | 4, mask: number) => (address: number, value: number) => {
-      this.enter();
+      this.meet();
       bus.write(address >>> 0, width, (value & mask) >>> 0);
     };
     return {
@@ -235,8 +247,10 @@ export class Vcpu {
       },
       wake: (apicId: number) => machine.interrupt(apicId, WAKE_VECTOR),
       interruptCount: (vector: number) => {
-        this.enter();
-        return this.interrupts[vector & 255] ?? 0;
+        this.meet();
+        const count = this.interrupts[vector & 255] ?? 0;
+        this.saw(count);
+        return count;
       },
       tsc: () => {
         this.enter();
