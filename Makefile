@@ -42,7 +42,7 @@ run: build/vireo.elf build/tools/run.mjs
 	@tools/setup.sh run
 	@exec node build/tools/run.mjs $(RUN)
 
-test: build/vireo.elf build/vireo.wasm build/tools/test.mjs
+test: build/vireo.elf build/vireo.wasm build/tools/test.mjs build/tools/conformance.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 

@@ -40,6 +40,8 @@ export class Vcpu {
   acquires = 0;
   releases = 0;
   fullBarriers = 0;
+  /** The number of the last call that was a release or a full barrier. */
+  releasedAt = 0;
   /** It is in the midst of a step, or of its boot. */
   isInside = false;
   /** How long the next pause of this step takes. */
@@ -146,7 +148,10 @@ export class Vcpu {
   private barrier(kind: "acquire" | "release" | "full"): void {
     this.enter();
     if (kind !== "release") this.acquires++;
-    if (kind !== "acquire") this.releases++;
+    if (kind !== "acquire") {
+      this.releases++;
+      this.releasedAt = this.calls;
+    }
     if (kind === "full") this.fullBarriers++;
     this.machine.log.add("barrier", kind, 0);
   }
