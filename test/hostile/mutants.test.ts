@@ -11,7 +11,7 @@ const test = suite("mutants", { timeoutMs: 110_000 });
 const TABLE = "test/mutants/mutants.jsonl";
 const LINKS = "test/conformance/links.jsonl";
 const MUTANTS_MIN = 100;
-const SAMPLE = 3;
+const SAMPLE = 2;
 const SAMPLE_TIMEOUT_MS = 100_000;
 
 function readLinks() {
@@ -63,7 +63,7 @@ test(`${SAMPLE} faults, spread over the table, are noticed`, () => {
     { encoding: "utf8", timeout: SAMPLE_TIMEOUT_MS },
   );
   assert.is(status, 0, `${stdout}${stderr}`);
-  assert.match(stdout, /mutants: 3 of 3 killed/);
+  assert.match(stdout, /mutants: 2 of 2 killed/);
 });
 
 test.run();
