@@ -16,16 +16,14 @@ interface Order {
   readonly wraps: boolean;
 }
 
-const one = { size: 2, packets: 1, turns: 2, eventIdx: true, wraps: false };
+const one = { size: 2, packets: 1, turns: 1, eventIdx: true, wraps: false };
 const ORDERS: readonly Order[] = [
   one,
+  { ...one, turns: 2 },
   { ...one, eventIdx: false },
+  { ...one, size: 4 },
   { ...one, wraps: true },
-  { ...one, packets: 2, turns: 1 },
-  { ...one, packets: 2, turns: 1, eventIdx: false },
-  { ...one, packets: 3, turns: 1 },
-  { ...one, size: 4, packets: 3, turns: 1 },
-  { ...one, size: 4, packets: 3, turns: 1, eventIdx: false, wraps: true },
+  { ...one, packets: 2 },
 ];
 
 for (const { eventIdx, packets, size, turns, wraps } of ORDERS) {

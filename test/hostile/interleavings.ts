@@ -19,6 +19,8 @@ import { Snapshot } from "./snapshot";
 /** A run in which more choices than this are made does not end. */
 const CHOICES_MAX = 5_000;
 const RUNS_MAX = 500_000;
+/** A driver that has polled so often in vain, with nobody else to go on, waits for ever. */
+const VAIN_STEPS_MAX = 20;
 
 /** Thrown out of a machine call of the guest to end a run that was seen before. */
 class SeenBefore extends Error {}
@@ -131,12 +133,15 @@ export class Explorer implements Meeting {
   private runToEnd(): void {
     const { machine } = this;
     const cpu = machine.bootCpu;
+    let vain = 0;
     for (let rounds = 0; machine.ended === undefined; rounds++) {
       if (rounds > CHOICES_MAX) throw new ModelError("a run that does not end");
       const isWaiting = cpu.sleeps || !this.stepDriver();
+      vain = isWaiting ? vain + 1 : 0;
       if (!isWaiting) continue;
       const able = this.queues.filter((queue) => queue.isAble());
-      if (able.length === 0) return;
+      if (able.length === 0 && (cpu.sleeps || vain > VAIN_STEPS_MAX)) return;
+      if (able.length === 0) continue;
       able[this.choose(able.length, false)]?.step();
     }
   }
