@@ -7,8 +7,8 @@ TOOLS := $(wildcard tools/*.ts)
 PROCESS := $(wildcard boot/process/*.c)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image process process-sanitized run test rates bench features conformance \
-	format clean
+.PHONY: help image process process-sanitized run test rates bench features conformance fuzz \
+	mutants format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
@@ -19,6 +19,8 @@ help:
 	@echo 'make bench        this driver and others side by side; BENCH="--help" for options'
 	@echo 'make features     what each backend offers and what the driver accepts, as a table'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
+	@echo 'make fuzz         a million hostile cases, guided by coverage; FUZZ="--help" for options'
+	@echo 'make mutants      put faults into copies of the driver: do the tests notice? MUTANTS="--help"'
 	@echo 'make format       bring all sources into the form that the tests ask for'
 	@echo 'make clean        remove build/'
 
@@ -27,9 +29,13 @@ image: build/vireo.elf
 build/tools/%.mjs: tools/%.ts $(TOOLS)
 	@tools/setup.sh build
 	@node_modules/.bin/esbuild $< --bundle --platform=node --format=esm --target=node20 \
-		--packages=external --outfile=$@ --log-level=warning
+		--packages=external --alias:qemu-test-harness=./test/harness/src/index.ts \
+		--outfile=$@ --log-level=warning
+
+HOSTILE := $(shell find test/model test/hostile -name '*.ts')
 
 build/tools/run.mjs build/tools/test.mjs build/tools/features.mjs build/tools/bench.mjs: $(HARNESS)
+build/tools/fuzz.mjs: $(HARNESS) $(HOSTILE)
 
 # The unit tests load the module itself, which is one step of the image.
 build/vireo.elf build/vireo.wasm &: $(SOURCES) build/tools/build-image.mjs
@@ -59,7 +65,7 @@ run: build/vireo.elf build/tools/run.mjs
 	@exec node build/tools/run.mjs $(RUN)
 
 test: build/vireo.elf build/vireo.wasm build/vireo-process build/vireo-process-sanitized \
-		build/tools/test.mjs build/tools/bench.mjs
+		build/tools/test.mjs build/tools/bench.mjs build/tools/conformance.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 
@@ -78,6 +84,14 @@ bench: build/vireo.elf build/vireo-process build/tools/bench.mjs
 conformance: build/vireo.wasm build/tools/conformance.mjs
 	@tools/setup.sh build
 	@exec node build/tools/conformance.mjs
+
+fuzz: build/tools/fuzz.mjs
+	@tools/setup.sh build
+	@exec node build/tools/fuzz.mjs $(FUZZ)
+
+mutants: build/tools/mutants.mjs
+	@tools/setup.sh build
+	@exec node build/tools/mutants.mjs $(MUTANTS)
 
 format:
 	@tools/setup.sh test

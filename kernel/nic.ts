@@ -28,6 +28,9 @@ const FAILURES_MAX: u32 = 1000;
 /** A queue that goes wrong again so soon after it was reset alone is not reset alone again. */
 const QUEUE_CALM_US: u64 = 60_000_000;
 
+/** How often a device is brought up that asks for its next reset before it runs. */
+const BRING_UP_TRIES: u32 = 3;
+
 /** How a device leaves: the machine asks first, or it is gone. */
 export enum Departure {
   Orderly,
@@ -212,7 +215,7 @@ export class Nic {
     this.control.abandon();
     this.crew.forgetFaults();
     const problem =
-      this.failures > FAILURES_MAX ? "the device went wrong too often" : this.bringUp();
+      this.failures > FAILURES_MAX ? "the device went wrong too often" : this.bringUpAgain();
     if (problem != null && this.isGone()) return;
     if (problem != null) {
       events.fatal(problem);
@@ -221,6 +224,18 @@ export class Nic {
     this.lane.runner.restart();
     this.lane.renewed = true;
     this.control.resume();
+  }
+
+  /** virtio 1.4 §2.1.2: a device may need its reset while it is brought up, too. */
+  private bringUpAgain(): string | null {
+    let problem = this.bringUp();
+    for (let tries: u32 = 1; tries < BRING_UP_TRIES && problem != null; tries++) {
+      if (!this.device.needsReset()) return problem;
+      events.error(problem);
+      this.recoveries++;
+      problem = this.bringUp();
+    }
+    return problem;
   }
 
   // ---- out and in again -------------------------------------------------------------------------

@@ -188,3 +188,28 @@ function resultOf(
     if (all.has(result)) return result;
   return all.size > 0 ? "passed" : "not run";
 }
+
+/**
+ * Features that are yet to come: only clauses that come with one of them may be open, which means to
+ * have neither tests nor a reason. A feature that the driver accepts does not belong here.
+ */
+const PENDING =
+  /RING_PACKED|IN_ORDER|NOTIFICATION_DATA|NOTIF_CONFIG_DATA|RING_RESET|NET_F_HASH_REPORT/;
+
+/** The clauses that are open and may not be, each as a problem. */
+export function findForgotten(clauses: readonly Clause[], links: readonly Link[]): string[] {
+  const linked = new Set(links.map(({ id }) => id));
+  return clauses
+    .filter(({ feature, id }) => !linked.has(id) && !PENDING.test(feature ?? ""))
+    .map(({ id, requirement }) => `${id} has neither tests nor a reason: ${requirement}`);
+}
+
+/** Clauses in scope: all but the admin queue's and IPsec's; at most so many of them are excused. */
+const OUT_OF_SCOPE =
+  /^(admin|net\.ff|net\.ipsec|net\.tx\.drv-4[78]$|pci\.common-cfg\.drv-1[01]$|legacy|text\.(admin|legacy|net\.ipsec))/;
+
+export function shareOfExcused(clauses: readonly Clause[], links: readonly Link[]) {
+  const excused = new Set(links.filter((link) => link.excused !== undefined).map(({ id }) => id));
+  const scope = clauses.filter(({ id }) => !OUT_OF_SCOPE.test(id));
+  return { scope: scope.length, excused: scope.filter(({ id }) => excused.has(id)).length };
+}

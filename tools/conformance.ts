@@ -1,7 +1,7 @@
 // What virtio 1.4 asks of a driver, clause by clause: where the code names it and which tests prove
 // it. Writes build/conformance.json and docs/conformance.md. Fails for a damaged line of the
-// catalogue, an unknown clause and a link to a test that does not exist; not for clauses that nobody
-// has linked yet.
+// catalogue, an unknown clause, a link to a test that does not exist, and a clause with neither tests
+// nor a reason why there are none.
 //
 //   node build/tools/conformance.mjs [--check]     --check writes nothing
 
@@ -18,6 +18,7 @@ import {
 import { join } from "node:path";
 import {
   type Entry,
+  findForgotten,
   findSections,
   findTests,
   makeEntries,
@@ -25,6 +26,7 @@ import {
   parseClauses,
   parseLinks,
   type SourceFile,
+  shareOfExcused,
 } from "./conformance-catalogue";
 
 const CLAUSES = "test/conformance/clauses";
@@ -136,6 +138,7 @@ const catalogue = readdirSync(CLAUSES)
 const clauses = parseClauses(catalogue, problems);
 const links = parseLinks(readSource(LINKS), clauses, problems);
 const tests = findTests(links, listTests(problems), problems);
+problems.push(...findForgotten(clauses, links));
 const sections = findSections(SOURCES.flatMap(readTree));
 const entries = makeEntries(clauses, { links, tests, sections, outcomes: readOutcomes() });
 
@@ -152,3 +155,6 @@ const results = new Map<string, number>();
 for (const { result } of entries) results.set(result, (results.get(result) ?? 0) + 1);
 const summary = [...results].map(([result, number]) => `${number} ${result}`).join(", ");
 console.log(`conformance: ${entries.length} clauses: ${summary}`);
+const { excused, scope } = shareOfExcused(clauses, links);
+const percent = ((100 * excused) / scope).toFixed(1);
+console.log(`in scope: ${scope} clauses, ${excused} excused (${percent} %)`);

@@ -45,6 +45,7 @@ const CHECKS: readonly Step[] = [
     args: ["-p", "tsconfig.as.json"],
   },
   { name: "Biome", program: bin("biome"), args: ["check", ...BIOME_LEVEL, "."] },
+  { name: "clauses", program: process.execPath, args: ["build/tools/conformance.mjs", "--check"] },
   { name: "format of C", program: "clang-format", args: ["--dry-run", "-Werror", ...sourcesInC] },
 ];
 

@@ -4,6 +4,7 @@
  * sure that the feature is there and the numbers are in range. Called by device.ts, settings.ts and
  * by kernel/control-commands.ts. virtio 1.4 §5.1.9.5
  */
+import * as features from "../virtio/features";
 import { ControlQueue } from "./control-queue";
 
 export const CLASS_RX: u32 = 0;
@@ -31,6 +32,19 @@ const NOTF_COAL_VQ_GET: u32 = 3;
 const CLASS_STATS: u32 = 8;
 const STATS_QUERY: u32 = 0;
 const STATS_GET: u32 = 1;
+
+/** The first receive mode that needs CTRL_RX_EXTRA. virtio 1.4 §5.1.9.5.1 */
+const RX_EXTRA_FIRST: u32 = 2;
+
+/** The feature that the settings' commands need, those that are told again after a reset. */
+export function featureOf(klass: u32, command: u32): u32 {
+  if (klass == CLASS_RX)
+    return command < RX_EXTRA_FIRST ? features.CTRL_RX : features.CTRL_RX_EXTRA;
+  if (klass == CLASS_MAC)
+    return command == MAC_TABLE_SET ? features.CTRL_RX : features.CTRL_MAC_ADDR;
+  if (klass == CLASS_GUEST_OFFLOADS) return features.CTRL_GUEST_OFFLOADS;
+  return command == NOTF_COAL_VQ_SET ? features.VQ_NOTF_COAL : features.NOTF_COAL;
+}
 
 /** What a device statistics request takes, and what an answer to the query. §5.1.9.5.11 */
 const STATS_REQUEST_BYTES: u32 = 16;

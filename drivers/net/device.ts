@@ -209,7 +209,7 @@ export class NetDevice {
         events.warning("the device does not take the address that was made up");
       }
     }
-    if (this.settings.restore(control, 2 * pairs)) return null;
+    if (this.settings.restore(control, 2 * pairs, this.accepted)) return null;
     return this.fail("the device does not answer a command");
   }
 

@@ -11,6 +11,7 @@ import * as events from "../../kernel/events";
 import { allocate } from "../../kernel/memory/arena";
 import { copyMac } from "../../kernel/net/address";
 import { GROUPS_MAX } from "../../kernel/net/addresses6";
+import * as features from "../virtio/features";
 import * as commands from "./commands";
 import { CONTROL_DATA_BYTES, ControlQueue, ControlState } from "./control-queue";
 import { HashParameters } from "./hash-report";
@@ -156,21 +157,24 @@ export class Settings {
 
   /**
    * Tells it all again, for a device of which the first `queues` queues are in use. False if it
-   * does not answer; what it refuses is a warning.
+   * does not answer; what it refuses, or has no feature for any more, is a warning.
    */
-  restore(control: ControlQueue, queues: u32): bool {
+  restore(control: ControlQueue, queues: u32, accepted: u64): bool {
     const slots = <u32>Slot.QueueCoalescing + min(queues, COALESCED_QUEUES_MAX);
     for (let i: u32 = 0; i < slots; i++) {
       const slot = this.slots + (i << SLOT_SHIFT);
       const bytes = load<u8>(slot);
-      if (bytes == 0) continue;
+      if (bytes == 0 || !isPossible(slot + 1, accepted)) continue;
+      // virtio 1.4 §5.1.9.5.9.2: no offload that is not negotiated now.
+      if (i == Slot.Offloads) store<u64>(slot + 3, load<u64>(slot + 3) & accepted);
       control.repeat(slot + 1, bytes);
       if (!isAnswered(control)) return false;
     }
-    if (this.macTableBytes != 0) {
+    if (this.macTableBytes != 0 && isPossible(this.macTable, accepted)) {
       control.repeat(this.macTable, this.macTableBytes);
       if (!isAnswered(control)) return false;
     }
+    if (!features.has(accepted, features.CTRL_VLAN)) return true;
     for (let vlan: u32 = 0; vlan < VLANS; vlan++) {
       // Those that are not to come in as well: some devices begin with all of them.
       if (!hasBit(this.vlansTold, vlan)) continue;
@@ -194,11 +198,24 @@ function setBit(bits: usize, index: u32, on: bool): void {
 function isAnswered(control: ControlQueue): bool {
   const state = control.wait();
   if (state == ControlState.Refused) {
-    events.begin("warning");
-    events.text("message", "after its reset the device refuses a command that it took before");
-    events.num("class", load<u8>(control.command));
-    events.num("command", load<u8>(control.command, 1));
-    events.end();
+    warn("after its reset the device refuses a command that it took before", control.command);
   }
   return state != ControlState.Failed;
+}
+
+/** Whether the device still has the feature of a command, which starts with class and command. */
+function isPossible(command: usize, accepted: u64): bool {
+  if (features.has(accepted, commands.featureOf(load<u8>(command), load<u8>(command, 1)))) {
+    return true;
+  }
+  warn("after its reset the device lacks the feature of a command that it took before", command);
+  return false;
+}
+
+function warn(message: string, command: usize): void {
+  events.begin("warning");
+  events.text("message", message);
+  events.num("class", load<u8>(command));
+  events.num("command", load<u8>(command, 1));
+  events.end();
 }

@@ -2,6 +2,7 @@
 
 import { assert, suite } from "qemu-test-harness";
 import {
+  findForgotten,
   findSections,
   findTests,
   makeEntries,
@@ -70,6 +71,12 @@ test("a clause without a link is open, and no problem", () => {
   const clauses = parseClauses([file(clause("a"))], []);
   const none = { links: [], tests: new Map(), sections: new Map(), outcomes: new Map() };
   assert.is(makeEntries(clauses, none)[0]?.result, "open");
+});
+
+test("a clause with neither tests nor a reason is a problem that names it", () => {
+  const clauses = parseClauses([file(clause("a"), clause("b"))], []);
+  const links = [{ id: "a", tests: ["ring › *"], excused: undefined }];
+  assert.equal(findForgotten(clauses, links), ["b has neither tests nor a reason: Something."]);
 });
 
 test("code is found by the section of the clause, and by the one above its requirements", () => {

@@ -20,7 +20,7 @@ class UsageError extends Error {}
 const USAGE = {
   main: `usage: qemu-test-harness <command> [options]
 
-  run [paths]    runs test files (default: test/unit test/integration)
+  run [paths]    runs test files (default: test/unit test/hostile test/integration)
   list [paths]   names the tests without running them
   probe          says which accelerator this machine can use, and why
   lab [command]  a shell, or a command, on a nested host with KVM, vhost-net and Open vSwitch
@@ -50,7 +50,7 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
 } as const;
 
 const LAB_GREETING = "the lab: root, KVM, vhost-net and Open vSwitch; exit ends it";
-const DEFAULT_PATHS = ["test/unit", "test/integration"];
+const DEFAULT_PATHS = ["test/unit", "test/hostile", "test/integration"];
 
 /** Runs the command in `argv` (without node and script) and returns the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {

@@ -27,6 +27,16 @@ export interface MachineOptions {
   readonly tellsRoot: boolean;
   /** Which machine it is by its host bridge. */
   readonly hostBridge: keyof typeof HOST_BRIDGES;
+  /** What to run in place of the module under test: it, with its globals made visible. */
+  readonly module?: WebAssembly.Module;
+}
+
+/** Where a guest and its devices meet: shared words, notifications, interrupts. */
+export interface Meeting {
+  /** Before the guest reads or writes there. */
+  before(): void;
+  /** What it has read. */
+  read(value: number): void;
 }
 
 /** What works on its own beside the vCPUs: a device. */
@@ -54,11 +64,11 @@ const HOST_BRIDGES = {
 } as const;
 /** A guest that sleeps no longer than this polls, and so loses nothing. */
 const POLL_TICKS = 2 * TSC_KHZ;
-/** How long a pause gets at most when nobody else has anything to do. */
 const PAUSE_TICKS_MAX = 100_000;
+const CALLS_MAX = 20_000_000;
 
 /** The module under test; VIREO_WASM names another one, such as one with a fault put in. */
-const MODULE = process.env.VIREO_WASM ?? "build/vireo.wasm";
+export const MODULE = process.env.VIREO_WASM ?? "build/vireo.wasm";
 
 const modules = new Map<string, WebAssembly.Module>();
 
@@ -96,8 +106,14 @@ export class Machine {
   readonly bootTsc: number;
   /** How the run ended, if it has. */
   ended: GuestExit | GuestPanic | undefined;
+  /** A boot or a step with more machine calls than this does not end. */
+  callsMax = CALLS_MAX;
+  /** How long a pause gets at most, in ticks, when nobody else has anything to do. */
+  pauseTicksMax = PAUSE_TICKS_MAX;
   /** Called at every machine call of a guest: the seam for interleaving a device with it. */
   onAccess: ((cpu: Vcpu) => void) | undefined;
+  /** The same for a scheduler that tries all orders, which needs less and more than every call. */
+  meeting: Meeting | undefined;
   private readonly ioApic: IoApic;
   private workers: Worker[] = [];
 
@@ -112,7 +128,7 @@ export class Machine {
       hostBridge: "q35",
       ...options,
     };
-    this.module = compiled(MODULE);
+    this.module = this.options.module ?? compiled(MODULE);
     this.random = new Random(this.options.seed);
     this.memoryEnd = this.options.memoryMib * MIB;
     this.bootTsc = this.clock.now;
@@ -237,7 +253,7 @@ export class Machine {
     const worked = this.ended === undefined && this.turnWorkers();
     if (this.ended !== undefined) throw this.ended;
     const isIdle = !stepped && !worked;
-    cpu.pauseTicks = isIdle ? Math.min(2 * cpu.pauseTicks, PAUSE_TICKS_MAX) : PAUSE_TICKS;
+    cpu.pauseTicks = isIdle ? Math.min(2 * cpu.pauseTicks, this.pauseTicksMax) : PAUSE_TICKS;
   }
 
   /** A guest that sleeps while there is work and no interrupt will come has lost a wake-up. */

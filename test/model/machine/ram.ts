@@ -44,9 +44,12 @@ export class Arena {
 
 export class Ram {
   readonly arenas: Arena[] = [];
+  /** Told of every range that a device asks for: each buffer that it reads or writes. */
+  onAccess: ((address: number, bytes: number, purpose: string) => void) | undefined;
 
   /** The arena that holds the whole range. Throws a DriverError that names `purpose`. */
   find(address: number, bytes: number, purpose: string): Arena {
+    this.onAccess?.(address, bytes, purpose);
     for (const arena of this.arenas) {
       if (address >= arena.base && address + bytes <= arena.base + arena.bytes) return arena;
     }

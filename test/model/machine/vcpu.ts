@@ -10,8 +10,6 @@ import type { Watcher } from "./watcher";
 /** Time that a call of the machine takes, in ticks, and that a pause takes. */
 const CALL_TICKS = 20;
 export const PAUSE_TICKS = 2_000;
-/** A boot or a step with more calls than this does not end. */
-const CALLS_MAX = 20_000_000;
 const VECTORS = 256;
 /** What one CPU interrupts another one with (boot/layout.h). */
 const WAKE_VECTOR = 0x21;
@@ -25,6 +23,8 @@ interface Exports {
   boot(): void;
   step(): bigint;
   readonly memory: WebAssembly.Memory;
+  /** Only of a module whose globals were made visible. */
+  readonly [global: string]: unknown;
 }
 
 export class Vcpu {
@@ -40,6 +40,8 @@ export class Vcpu {
   acquires = 0;
   releases = 0;
   fullBarriers = 0;
+  /** The number of the last call that was a release or a full barrier. */
+  releasedAt = 0;
   /** It is in the midst of a step, or of its boot. */
   isInside = false;
   /** How long the next pause of this step takes. */
@@ -47,7 +49,7 @@ export class Vcpu {
   private seen = 0;
   private callLimit = 0;
   private memoryLimit = Infinity;
-  private readonly exports: Exports;
+  readonly exports: Exports;
   private readonly watchers = new Map<number, Watcher>();
 
   constructor(
@@ -55,7 +57,7 @@ export class Vcpu {
     readonly index: number,
     base: number,
   ) {
-    this.callLimit = CALLS_MAX;
+    this.callLimit = machine.callsMax;
     const instance = new WebAssembly.Instance(machine.module, { machine: this.imports() });
     this.exports = instance.exports as unknown as Exports;
     this.arena = new Arena(base, this.exports.memory);
@@ -102,7 +104,7 @@ export class Vcpu {
 
   /** Runs guest code; its end, wanted or not, is the machine's. */
   private enterGuest<Result>(work: () => Result): Result | undefined {
-    this.callLimit = this.calls + CALLS_MAX;
+    this.callLimit = this.calls + this.machine.callsMax;
     this.pauseTicks = PAUSE_TICKS;
     this.isInside = true;
     try {
@@ -126,16 +128,30 @@ export class Vcpu {
   private enter(ticks = CALL_TICKS): void {
     this.calls++;
     if (this.calls > this.callLimit) {
-      throw new ModelError(`CPU ${this.index}: ${CALLS_MAX} machine calls in one step, endless?`);
+      const { callsMax } = this.machine;
+      throw new ModelError(`CPU ${this.index}: ${callsMax} machine calls in one step, endless?`);
     }
     this.machine.clock.advance(ticks);
     this.machine.onAccess?.(this);
   }
 
+  /** A call in which guest and device meet: the other side may act before it. */
+  private meet(): void {
+    this.enter();
+    this.machine.meeting?.before();
+  }
+
+  private saw(value: number): void {
+    this.machine.meeting?.read(value);
+  }
+
   private barrier(kind: "acquire" | "release" | "full"): void {
     this.enter();
     if (kind !== "release") this.acquires++;
-    if (kind !== "acquire") this.releases++;
+    if (kind !== "acquire") {
+      this.releases++;
+      this.releasedAt = this.calls;
+    }
     if (kind === "full") this.fullBarriers++;
     this.machine.log.add("barrier", kind, 0);
   }
@@ -145,9 +161,10 @@ export class Vcpu {
   }
 
   private sharedRead16(pointer: number): number {
-    this.enter();
+    this.meet();
     const watcher = this.watchers.get(pointer);
     const value = this.arena.view.getUint16(pointer, true);
+    this.saw(value);
     watcher?.read(pointer + this.arena.base, value);
     return value;
   }
@@ -160,14 +177,15 @@ export class Vcpu {
   }
 
   private sharedRead64(pointer: number): bigint {
-    this.enter();
+    this.meet();
     const value = this.arena.view.getBigUint64(pointer, true);
+    this.saw(Number(value));
     this.watchers.get(pointer)?.read(pointer + this.arena.base, 0);
     return value;
   }
 
   private sharedWrite16(pointer: number, value: number): void {
-    this.enter();
+    this.meet();
     this.arena.view.setUint16(pointer, value, true);
     this.watchers.get(pointer)?.write(pointer + this.arena.base, value & 0xffff);
   }
@@ -190,7 +208,7 @@ export class Vcpu {
       return bus.read(address >>> 0, width);
     };
     const write = (width: 1 | 2 | 4, mask: number) => (address: number, value: number) => {
-      this.enter();
+      this.meet();
       bus.write(address >>> 0, width, (value & mask) >>> 0);
     };
     return {
@@ -238,8 +256,10 @@ export class Vcpu {
       },
       wake: (apicId: number) => machine.interrupt(apicId, WAKE_VECTOR),
       interruptCount: (vector: number) => {
-        this.enter();
-        return this.interrupts[vector & 255] ?? 0;
+        this.meet();
+        const count = this.interrupts[vector & 255] ?? 0;
+        this.saw(count);
+        return count;
       },
       tsc: () => {
         this.enter();

@@ -61,6 +61,8 @@ export class NetDevice implements Worker {
   active = 1;
   /** Chooses the pair for a received frame, before everything else. */
   steer: ((frame: Buffer) => number) | undefined;
+  /** Called before a reset, while the queues are still there. */
+  onStop: (() => void) | undefined;
   /** Directions that stand still: a host that is busy elsewhere. */
   readonly paused = { rx: false, tx: false };
   /** Set when the driver broke a rule of the rings: the device then does nothing more. */
@@ -284,6 +286,7 @@ export class NetDevice implements Worker {
   }
 
   private stop(): void {
+    this.onStop?.();
     for (const { audit } of this.lives) audit.close();
     this.receiver.collect(this.pairs.map(({ rx }) => rx));
     this.control.stop();

@@ -64,6 +64,8 @@ export class CommonConfig {
   private driverSelect = 0;
   private queueSelect = 0;
   private resetReadsLeft = 0;
+  /** The driver has read that the device needs a reset; before, it cannot keep that bit. */
+  private hasSeenNeed = false;
   private generationChangesLeft: number;
 
   constructor(
@@ -178,14 +180,18 @@ export class CommonConfig {
       if (this.resetReadsLeft === 0) this.status = 0;
       else return this.status | 0x20;
     }
+    this.hasSeenNeed = (this.status & STATUS.needsReset) !== 0;
     return this.status;
   }
 
-  private writeStatus(value: number): void {
-    if (value === 0) {
+  private writeStatus(written: number): void {
+    if (written === 0) {
       this.reset();
       return;
     }
+    // That bit is the device's: it stays when the device set it after the driver's last look.
+    const kept = this.hasSeenNeed ? 0 : this.status & STATUS.needsReset;
+    const value = written | kept;
     if (this.resetReadsLeft > 0) {
       throw new DriverError("§4.1.4.3.2: status written before the reset reads back as 0");
     }

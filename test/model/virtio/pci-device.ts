@@ -71,6 +71,8 @@ export class VirtioPci {
   readonly msix: Msix | undefined;
   /** Changes what the driver reads of a register: how a device lies. */
   tamper: ((register: string, value: number) => number) | undefined;
+  /** Sends no interrupts: how a device keeps silent. */
+  isSilent = false;
   private isr = 0;
   private readonly regions: Region[] = [];
 
@@ -234,6 +236,7 @@ export class VirtioPci {
   }
 
   interruptQueue(queue: Queue): void {
+    if (this.isSilent) return;
     queue.interrupts++;
     if (queue.vector !== NO_VECTOR) this.msix?.send(queue.vector);
     else this.isr |= ISR_QUEUE;
@@ -242,6 +245,7 @@ export class VirtioPci {
   /** Announces a changed configuration. */
   interruptConfig(): void {
     this.common.generation++;
+    if (this.isSilent) return;
     if (this.common.configVector !== NO_VECTOR) this.msix?.send(this.common.configVector);
     else this.isr |= ISR_CONFIG;
   }

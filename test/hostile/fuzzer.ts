@@ -1,0 +1,129 @@
+// One worker's part of the long run: makes cases, mostly out of such as reached something new, and
+// carries them out on a module with counters. Used by tools/fuzz.ts, in a thread of its own.
+
+import { Random } from "../model/random";
+import { Benches } from "./benches";
+import type { Attack, Case, Setup } from "./cases";
+import { anyCase, likeCase } from "./generators";
+import { openModule } from "./open-module";
+
+/** How often each setup has its turn: a case with 64 KiB buffers, or a boot, costs ten others. */
+const TURNS: readonly (readonly [Setup, number])[] = [
+  ["plain", 20],
+  ["merging", 30],
+  ["offloads", 30],
+  ["control", 20],
+  ["pairs", 14],
+  ["large", 3],
+  ["boot", 1],
+];
+
+export interface Counters {
+  /** The first counter's address, and how many there are. */
+  readonly first: number;
+  readonly count: number;
+}
+
+export interface Found {
+  readonly case: Case;
+  /** Points that this worker had not seen with this setup. */
+  readonly points: readonly number[];
+}
+
+export interface Failure {
+  readonly case: Case;
+  readonly faults: readonly string[];
+}
+
+export class Fuzzer {
+  cases = 0;
+  private readonly benches: Benches;
+  private readonly random: Random;
+  private readonly turns: readonly Setup[];
+  private readonly seen = new Map<Setup, Uint8Array>();
+  private readonly corpus = new Map<Setup, Case[]>();
+
+  constructor(
+    module: string,
+    private readonly counters: Counters,
+    seed: number,
+  ) {
+    this.benches = new Benches(openModule(module));
+    this.random = new Random(seed);
+    this.turns = TURNS.flatMap(([setup, turns]) => Array.from({ length: turns }, () => setup));
+  }
+
+  /** Objects of the model that were found changed though they had not been known to change. */
+  get lapses(): number {
+    return [...this.seen.keys()].reduce((sum, setup) => sum + this.benches.of(setup).lapses, 0);
+  }
+
+  /** A case that somebody else found. */
+  learn(one: Case): void {
+    const known = this.corpus.get(one.setup);
+    if (known === undefined) this.corpus.set(one.setup, [one]);
+    else known.push(one);
+  }
+
+  /** Carries out one case of its own making. */
+  next(): Found | Failure | undefined {
+    const setup = this.turns[this.random.below(this.turns.length)] ?? "merging";
+    return this.try(this.make(setup));
+  }
+
+  private make(setup: Setup): Case {
+    const known = this.corpus.get(setup) ?? [];
+    const parent = known[this.random.below(Math.max(1, known.length))];
+    const other = known[this.random.below(Math.max(1, known.length))];
+    if (parent === undefined || other === undefined || this.random.below(4) === 0) {
+      return anyCase(this.random, setup);
+    }
+    return likeCase(this.random, parent, other);
+  }
+
+  /** Carries out a case; says what it reached first, or what it found. */
+  try(one: Case): Found | Failure | undefined {
+    this.cases++;
+    const { faults } = this.benches.run(one);
+    if (faults.length > 0) return this.shrink(one, faults);
+    const points = this.newPoints(one.setup);
+    if (points.length === 0) return undefined;
+    this.learn(one);
+    return { case: one, points };
+  }
+
+  private newPoints(setup: Setup): number[] {
+    const { count, first } = this.counters;
+    const seen = this.seen.get(setup) ?? new Uint8Array(count);
+    this.seen.set(setup, seen);
+    const points: number[] = [];
+    for (const memory of this.benches.of(setup).memories()) {
+      for (let point = 0; point < count; point++) {
+        if (memory[first + point] === 0 || seen[point] !== 0) continue;
+        seen[point] = 1;
+        points.push(point);
+      }
+    }
+    return points;
+  }
+
+  /** Leaves out attacks, then makes numbers 0, as long as anything is found. */
+  private shrink(one: Case, faults: readonly string[]): Failure {
+    let best: Failure = { case: one, faults };
+    const better = (attacks: readonly Attack[]): boolean => {
+      const smaller = { setup: one.setup, attacks };
+      const found = this.benches.run(smaller).faults;
+      if (found.length > 0) best = { case: smaller, faults: found };
+      return found.length > 0;
+    };
+    for (let at = one.attacks.length - 1; at >= 0; at--) {
+      better(best.case.attacks.filter((_, index) => index !== at));
+    }
+    for (let at = 0; at < best.case.attacks.length; at++) {
+      for (const field of ["moment", "a", "b", "c"] as const) {
+        better(best.case.attacks.map((old, i) => (i === at ? { ...old, [field]: 0 } : old)));
+      }
+    }
+    return best;
+  }
+}

@@ -1,0 +1,105 @@
+// What hostile cases have found in the driver, one test each, named after the clause; and the cases
+// of the corpus, which found something once or reach what others do not.
+
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { assert, suite } from "qemu-test-harness";
+import { MODULE } from "../model/machine/machine";
+import { type FeatureName, featureSet } from "../model/virtio/features";
+import { Benches } from "./benches";
+import type { Attack, AttackKind, Setup } from "./cases";
+import { CORPUS, readCorpus } from "./corpus";
+import { openModule } from "./open-module";
+import { makeSetup } from "./setups";
+
+const test = suite("hostile regressions", { timeoutMs: 60_000 });
+
+/** More machine calls than a bring-up has. */
+const CALLS_MAX = 399;
+
+function step(kind: AttackKind, moment = 0, a = 0, b = 0, c = 0): Attack {
+  return { kind, moment, a, b, c };
+}
+
+for (const setup of ["merging", "control", "pairs"] as const satisfies readonly Setup[]) {
+  test(`§2.1.2: DEVICE_NEEDS_RESET at any machine call of a recovery, ${setup}`, () => {
+    const bench = new Benches(openModule(MODULE)).of(setup);
+    const wrong: string[] = [];
+    for (let call = 1; call <= CALLS_MAX; call++) {
+      const attacks = [step("status", call), step("status")];
+      const { ended, faults } = bench.run({ setup, attacks });
+      if (faults.length > 0 || ended) wrong.push(`call ${call}: ${ended}, ${faults.join()}`);
+    }
+    assert.equal(wrong, []);
+  });
+}
+
+/** What was told to the device, and which features it lacks after its reset. */
+const FORGOTTEN: readonly (readonly [string, readonly FeatureName[]])[] = [
+  ["vlan add 5", ["ctrl_vlan"]],
+  ["rx promiscuous on", ["ctrl_rx", "ctrl_rx_extra"]],
+  ["rx nobcast on", ["ctrl_rx_extra"]],
+  ["mac set 52:54:00:12:34:57", ["ctrl_mac_addr"]],
+  ["mac table 52:54:00:00:00:07 -", ["ctrl_rx", "ctrl_rx_extra"]],
+  ["offloads +guest_tso4", ["guest_tso4"]],
+  ["offloads -guest_uso4", ["ctrl_guest_offloads"]],
+  ["coal rx 50 8", ["notf_coal"]],
+  ["coal vq 0 20 4", ["vq_notf_coal"]],
+];
+
+for (const [line, gone] of FORGOTTEN) {
+  test(`§5.1.9.5: '${line}' is not told again without ${gone.join()} on offer`, () => {
+    const guest = makeSetup("control", openModule(MODULE)).start();
+    guest.machine.console.type(line);
+    const { console } = guest.machine;
+    guest.until(() => console.find("control") !== undefined, "the command is carried out");
+    assert.is(console.find("control")?.result, "ok");
+    // They are read 32 at a time, the lower ones first.
+    const masks = [0n, 32n].map((at) => Number((featureSet(gone) >> at) & 0xffff_ffffn));
+    let select = 0;
+    guest.nic.pci.tamper = (name, value) => {
+      if (name !== "device_feature") return value;
+      const mask = masks[select++ % masks.length] ?? 0;
+      return (value & ~mask) >>> 0;
+    };
+    guest.nic.pci.needReset();
+    guest.settle();
+    assert.equal(guest.errors(), ["the device needs a reset"]);
+    for (const name of gone) assert.is(guest.nic.accepts(name), false, name);
+    assert.equal(guest.problems(), []);
+  });
+}
+
+test("the cases of the corpus: clean refusals, and traffic in the end", () => {
+  const benches = new Benches(openModule(MODULE));
+  const wrong = readCorpus(CORPUS).flatMap(({ path, case: one }) => {
+    const { faults } = benches.run(one);
+    return faults.length > 0 ? [`${path}: ${faults.join("; ")}`] : [];
+  });
+  assert.equal(wrong, []);
+});
+
+for (const [what, text, message] of [
+  ["without a setup", "use 0 1 2 3\n", /bad.case:1: the first line is no setup/],
+  ["with an unknown setup", "setup nowhere\n", /bad.case:1: the first line is no setup/],
+  [
+    "with an unknown attack",
+    "setup plain\npray 0 1 2 3\n",
+    /bad.case:2: there is no attack 'pray'/,
+  ],
+  ["with a word too few", "setup plain\nuse 0 1 2\n", /bad.case:2: an attack has 5 words/],
+  ["with a word too many", "setup plain\nuse 0 1 2 3 4\n", /bad.case:2: an attack has 5 words/],
+  ["with a bad number", "setup plain\nuse 0 1 x 3\n", /bad.case:2: 'x' is not 0 to 4294967295/],
+  ["with a moment too late", "setup plain\nuse 401 1 2 3\n", /bad.case:2: '401' is not 0 to 400/],
+  ["that is cut", "setup plain\nuse 0 1 2 3", /bad.case:2: the last line is cut/],
+] as const) {
+  test(`a corpus file ${what} is an error that names it`, (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "vireo-corpus-"));
+    t.cleanup(() => rmSync(folder, { recursive: true }));
+    writeFileSync(join(folder, "bad.case"), text);
+    assert.throws(() => readCorpus(folder), message);
+  });
+}
+
+test.run();
