@@ -67,11 +67,14 @@ __asm__(
 #define UART_DATA_READY 1
 #define UART_TRANSMIT_EMPTY 0x20
 #define UART_ALL_SENT 0x40
-#define UART_SPINS_MAX 1000000
+/* Cycles: some seconds. Whoever reads the console may not get a CPU for a while. */
+#define UART_WAIT_MAX (1ull << 34)
 #define LOCK_SPINS_MAX 100000000
 
 volatile uint32_t mailbox[MAILBOX_WORDS];
 static volatile uint32_t console_lock;
+/* Nobody drained the console for so long that the line was given up. */
+static uint32_t console_stuck;
 
 /* The FIFO stays off: turning it on would throw away what was typed before. */
 static void console_open(void) {
@@ -80,15 +83,16 @@ static void console_open(void) {
     port_write8(UART_INTERRUPT_ENABLE, UART_RECEIVED_INTERRUPT);
 }
 
-/* Bounded: a console that nobody drains must not stop the driver. */
-static void console_wait(uint32_t status) {
-    for (uint32_t i = 0; i < UART_SPINS_MAX; i++)
-        if (port_read8(UART_LINE_STATUS) & status) return;
+static int console_is(uint32_t status) {
+    return (port_read8(UART_LINE_STATUS) & status) != 0;
 }
 
-static void console_byte(char byte) {
-    console_wait(UART_TRANSMIT_EMPTY);
-    port_write8(PORT_COM1, (uint8_t)byte);
+/* Bounded: a console that nobody drains must not stop the driver. */
+static int console_wait(uint32_t status) {
+    uint64_t start = __builtin_ia32_rdtsc();
+    while (!console_is(status))
+        if (__builtin_ia32_rdtsc() - start > UART_WAIT_MAX) return 0;
+    return 1;
 }
 
 /* Bounded as well: a CPU that died while holding the lock must not silence the others. */
@@ -97,8 +101,15 @@ static void console_take(void) {
         __builtin_ia32_pause();
 }
 
+/* A byte that does not go out takes the rest of the line with it, and the lines after it until the
+ * console takes bytes again: never a line with a hole. */
 static void console_put(const char *text, uint32_t bytes) {
-    for (uint32_t i = 0; i < bytes; i++) console_byte(text[i]);
+    if (console_stuck && !console_is(UART_TRANSMIT_EMPTY)) return;
+    for (uint32_t i = 0; i < bytes; i++) {
+        console_stuck = !console_wait(UART_TRANSMIT_EMPTY);
+        if (console_stuck) return;
+        port_write8(PORT_COM1, (uint8_t)text[i]);
+    }
 }
 
 void console_write(const char *text, uint32_t bytes) {
