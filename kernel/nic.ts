@@ -228,9 +228,11 @@ export class Nic {
 
   /** virtio 1.4 §2.1.2: a device may need its reset while it is brought up, too. */
   private bringUpAgain(): string | null {
+    const device = this.device;
     let problem = this.bringUp();
     for (let tries: u32 = 1; tries < BRING_UP_TRIES && problem != null; tries++) {
-      if (!this.device.needsReset()) return problem;
+      // One that is gone reads as all ones, NEEDS_RESET among them.
+      if (!device.transport.pci.isThere() || !device.needsReset()) return problem;
       events.error(problem);
       this.recoveries++;
       problem = this.bringUp();
