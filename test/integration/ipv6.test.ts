@@ -17,6 +17,7 @@ import {
   user,
   type Vm,
 } from "qemu-test-harness";
+import { ping } from "./ping";
 import { GUEST_IP } from "./support";
 
 const test = suite("IPv6", { timeoutMs: 90_000 });
@@ -48,12 +49,6 @@ async function bootOnTap(t: TestContext, words = `ip6=${STATIC}/64`, cpus = 1) {
   const vm = await t.vm({ append, cpus, nics: [{ backend: net }] });
   await addressed(vm, LINK);
   return { net, vm };
-}
-
-async function ping(net: ReturnType<typeof tap>, words: string, address: string): Promise<void> {
-  const argv = ["ping", "-6", "-q", "-W", "2", ...words.split(" "), address];
-  const { stdout, stderr } = await net.exec(argv, { timeoutMs: 60_000 });
-  assert.ok(stdout.includes(" 0% packet loss"), `${words} ${address}: ${stdout}${stderr}`);
 }
 
 test("ready does not wait; the link-local address a second after", async (t) => {

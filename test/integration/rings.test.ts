@@ -14,6 +14,7 @@ import {
   type Vm,
   vhostUser,
 } from "qemu-test-harness";
+import { ping } from "./ping";
 import { bootEcho, echoLoad, GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const test = suite("rings", { timeoutMs: 90_000 });
@@ -93,9 +94,7 @@ async function onTap(t: TestContext, c: Case): Promise<void> {
   // Two pairs: the control queue has answered, in the same format.
   assert.is(ready.queues, 2);
   for (const words of ["-f -c 3000", "-c 3 -s 0", "-c 3 -s 1472"]) {
-    const command = ["ping", "-q", "-W", "2", ...words.split(" "), GUEST_IP];
-    const ping = await net.exec(command, { timeoutMs: 40_000 });
-    assert.ok(ping.stdout.includes(" 0% packet loss"), `${words}: ${ping.stdout}${ping.stderr}`);
+    await ping(net, words, GUEST_IP);
   }
   const stats = await vm.stats();
   const kernel = await net.counters();
