@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { exitOnSignals } from "../test/harness/src/run-scope";
 import { findTests, parseClauses, parseLinks } from "./conformance-catalogue";
-import { applyMutant, type Mutant, parseMutants } from "./mutants-table";
+import { applyMutant, findMisfits, type Mutant, parseMutants } from "./mutants-table";
 
 const USAGE = `usage: make mutants [MUTANTS='options']
 
@@ -194,7 +194,7 @@ function plan(mutants: readonly Mutant[], tests: ReadonlyMap<string, string>, pr
     ),
   }));
   const found = findTests(unitLinks, [...tests.keys()], problems);
-  return mutants.flatMap((mutant): Job[] => {
+  return mutants.map((mutant): Job => {
     const names = (found.get(mutant.id) ?? []).slice(0, TESTS_MAX);
     const files = new Map<string, string[]>();
     for (const name of names) {
@@ -202,18 +202,13 @@ function plan(mutants: readonly Mutant[], tests: ReadonlyMap<string, string>, pr
       files.set(file, [...(files.get(file) ?? []), name]);
     }
     if (names.length === 0) problems.push(`${mutant.id}: none of its tests runs on a module`);
-    try {
-      const patched = applyMutant(mutant, sources.get(mutant.file) ?? "");
-      const rest = [...sources].filter(([file]) => file !== mutant.file).map(([, text]) => text);
-      const own = [...files.keys()].map((file) => readFileSync(file, "utf8"));
-      const usesHostile = [...files.keys()].some((file) => file.startsWith(HOSTILE));
-      const tested = [shared, usesHostile ? hostile : "", ...own, ...names];
-      const key = hashOf([patched, ...rest, ...tested]);
-      return [{ mutant, key, files }];
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
-      return [];
-    }
+    const patched = applyMutant(mutant, sources.get(mutant.file) ?? "");
+    const rest = [...sources].filter(([file]) => file !== mutant.file).map(([, text]) => text);
+    const own = [...files.keys()].map((file) => readFileSync(file, "utf8"));
+    const usesHostile = [...files.keys()].some((file) => file.startsWith(HOSTILE));
+    const tested = [shared, usesHostile ? hostile : "", ...own, ...names];
+    const key = hashOf([patched, ...rest, ...tested]);
+    return { mutant, key, files };
   });
 }
 
@@ -303,6 +298,8 @@ async function main(): Promise<number> {
   const endMs = performance.now() + Number(values.seconds) * 1000;
   const problems: string[] = [];
   const table = readMutants(problems);
+  problems.push(...findMisfits(table, (path) => sources.get(path)));
+  if (problems.length > 0) return fail(problems);
   const matching = table.filter(({ id }) => new RegExp(values.grep).test(id));
   const step = Number(values.sample) > 0 ? Math.ceil(matching.length / Number(values.sample)) : 1;
   const wanted = matching.filter((_, index) => index % step === 0);
