@@ -3,6 +3,7 @@
 //
 //   test/conformance/clauses/*.jsonl   a clause a line: id, section, level, feature, requirement ...
 //   test/conformance/links.jsonl       {"id", "tests": [...]} or {"id", "excused": "why"}
+//   test/conformance/targets.jsonl     {"id", "sections": [...]}: the blocks that §7.2 lists
 //
 // A test is named as the runner lists it, `suite › test`; a `*` in it stands for anything.
 
@@ -189,18 +190,11 @@ function resultOf(
   return all.size > 0 ? "passed" : "not run";
 }
 
-/**
- * Features that are yet to come: only clauses that come with one of them may be open, which means to
- * have neither tests nor a reason. A feature that the driver accepts does not belong here.
- */
-const PENDING =
-  /RING_PACKED|IN_ORDER|NOTIFICATION_DATA|NOTIF_CONFIG_DATA|RING_RESET|NET_F_HASH_REPORT/;
-
-/** The clauses that are open and may not be, each as a problem. */
+/** The clauses that nobody has linked, each as a problem. */
 export function findForgotten(clauses: readonly Clause[], links: readonly Link[]): string[] {
   const linked = new Set(links.map(({ id }) => id));
   return clauses
-    .filter(({ feature, id }) => !linked.has(id) && !PENDING.test(feature ?? ""))
+    .filter(({ id }) => !linked.has(id))
     .map(({ id, requirement }) => `${id} has neither tests nor a reason: ${requirement}`);
 }
 
@@ -212,4 +206,89 @@ export function shareOfExcused(clauses: readonly Clause[], links: readonly Link[
   const excused = new Set(links.filter((link) => link.excused !== undefined).map(({ id }) => id));
   const scope = clauses.filter(({ id }) => !OUT_OF_SCOPE.test(id));
   return { scope: scope.length, excused: scope.filter(({ id }) => excused.has(id)).length };
+}
+
+// ---- what binds --------------------------------------------------------------------------------
+
+/** The features that the driver has code for: IMPLEMENTED in drivers/virtio/features.ts. */
+export function parseImplemented(text: string): ReadonlySet<string> {
+  const [, body = ""] = /const IMPLEMENTED: u64 =([^;]*);/.exec(text) ?? [];
+  return new Set([...body.matchAll(/<< ([A-Z_0-9]+)\)/g)].map(([, name = ""]) => name));
+}
+
+/**
+ * Whether a clause's features can come about: of the alternatives between `|` one has no feature
+ * among those joined by `&` that the driver never accepts. `!` stands before one that is absent.
+ */
+function canBind(feature: string | null, implemented: ReadonlySet<string>): boolean {
+  if (feature === null) return true;
+  const bare = (name: string) => name.replace(/^VIRTIO_(NET_)?F_/, "");
+  return feature
+    .split("|")
+    .some((all) =>
+      all.split("&").every((name) => name.startsWith("!") || implemented.has(bare(name))),
+    );
+}
+
+/**
+ * Clauses in scope that bind this driver and are excused, each as a problem. What merely describes
+ * may be: then there is nothing to be obeyed.
+ */
+export function findUnfounded(
+  clauses: readonly Clause[],
+  links: readonly Link[],
+  implemented: ReadonlySet<string>,
+): string[] {
+  const excused = new Map(links.map((link) => [link.id, link.excused]));
+  return clauses.flatMap(({ feature, id, level, requirement }) => {
+    const reason = excused.get(id);
+    const isFree = level === "DESCRIPTIVE" || OUT_OF_SCOPE.test(id);
+    if (reason === undefined || isFree || !canBind(feature, implemented)) return [];
+    return [`${id} binds the driver, and is excused ('${reason}'): ${requirement}`];
+  });
+}
+
+/** What a conformance clause of §7.2 lists. */
+export interface Target {
+  readonly id: string;
+  /** Numbers of the blocks' sections. */
+  readonly sections: readonly string[];
+}
+
+export function parseTargets(
+  file: SourceFile,
+  clauses: readonly Clause[],
+  problems: string[],
+): Target[] {
+  const ids = new Set(clauses.map(({ id }) => id));
+  const numbers = new Set(clauses.map(({ section }) => section.split(" ")[0]));
+  return parseLines(file, problems).flatMap(({ id, sections, where }) => {
+    const isTarget = typeof id === "string" && ids.has(id) && Array.isArray(sections);
+    if (!isTarget) {
+      problems.push(`${where}: '${id}' is no clause with a list of sections`);
+      return [];
+    }
+    const names = sections.map(String);
+    for (const name of names.filter((one) => !numbers.has(one))) {
+      problems.push(`${where}: ${id} lists §${name}, of which there is no clause`);
+    }
+    return [{ id, sections: names }];
+  });
+}
+
+/** How far a block is: its clauses, and how many of them are tested and excused. */
+export interface BlockState {
+  readonly section: string;
+  readonly clauses: number;
+  readonly tested: number;
+  readonly excused: number;
+}
+
+export function stateOf({ sections }: Target, entries: readonly Entry[]): BlockState[] {
+  return sections.map((number) => {
+    const own = entries.filter(({ section }) => section.split(" ")[0] === number);
+    const excused = own.filter((entry) => entry.excused !== undefined).length;
+    const tested = own.filter(({ tests }) => tests.length > 0).length;
+    return { section: own[0]?.section ?? number, clauses: own.length, tested, excused };
+  });
 }

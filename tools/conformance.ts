@@ -1,7 +1,7 @@
 // What virtio 1.4 asks of a driver, clause by clause: where the code names it and which tests prove
 // it. Writes build/conformance.json and docs/conformance.md. Fails for a damaged line of the
-// catalogue, an unknown clause, a link to a test that does not exist, and a clause with neither tests
-// nor a reason why there are none.
+// catalogue, an unknown clause, a link to a test that does not exist, a clause with neither tests
+// nor a reason why there are none, and a reason that is none: a clause that binds this driver.
 //
 //   node build/tools/conformance.mjs [--check]     --check writes nothing
 
@@ -21,16 +21,23 @@ import {
   findForgotten,
   findSections,
   findTests,
+  findUnfounded,
   makeEntries,
   type Outcome,
   parseClauses,
+  parseImplemented,
   parseLinks,
+  parseTargets,
   type SourceFile,
   shareOfExcused,
+  stateOf,
+  type Target,
 } from "./conformance-catalogue";
 
 const CLAUSES = "test/conformance/clauses";
 const LINKS = "test/conformance/links.jsonl";
+const TARGETS = "test/conformance/targets.jsonl";
+const FEATURES = "drivers/virtio/features.ts";
 const RESULTS = "build/test-results.json";
 const SOURCES = ["kernel", "drivers", "boot"];
 /** Every test there is, as the runner lists them. */
@@ -100,8 +107,18 @@ function proof({ tests, excused }: Entry): string {
   return `${(tests[0] ?? "").replaceAll("|", "\\|")}${rest}`;
 }
 
+/** The blocks that a conformance clause of §7.2 lists, and how far each of them is. */
+function targetTable(target: Target, entries: readonly Entry[]): string[] {
+  const { section = "" } = entries.find(({ id }) => id === target.id) ?? {};
+  const rows = stateOf(target, entries).map(
+    (block) => `| ${block.section} | ${block.clauses} | ${block.tested} | ${block.excused} |`,
+  );
+  const head = ["| block | clauses | tested | excused |", "|---|---|---|---|"];
+  return ["", `## The blocks of ${section} (${target.id})`, "", ...head, ...rows];
+}
+
 /** The page has no results and no line numbers, so it changes only when a clause's proof does. */
-function page(entries: readonly Entry[]): string {
+function page(entries: readonly Entry[], targets: readonly Target[]): string {
   const levels = ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY", "DESCRIPTIVE"];
   const lines = [
     "# Conformance",
@@ -114,6 +131,7 @@ function page(entries: readonly Entry[]): string {
     "|---|---|---|---|---|",
     ...levels.map((level) => `| ${level} ${count(entries.filter((e) => e.level === level))}`),
     `| all ${count(entries)}`,
+    ...targets.flatMap((target) => targetTable(target, entries)),
   ];
   const sections = [...new Set(entries.map((entry) => entry.section))].sort((a, b) =>
     a.localeCompare(b, "en", { numeric: true }),
@@ -139,6 +157,9 @@ const clauses = parseClauses(catalogue, problems);
 const links = parseLinks(readSource(LINKS), clauses, problems);
 const tests = findTests(links, listTests(problems), problems);
 problems.push(...findForgotten(clauses, links));
+const implemented = parseImplemented(readSource(FEATURES).text);
+problems.push(...findUnfounded(clauses, links, implemented));
+const targets = parseTargets(readSource(TARGETS), clauses, problems);
 const sections = findSections(SOURCES.flatMap(readTree));
 const entries = makeEntries(clauses, { links, tests, sections, outcomes: readOutcomes() });
 
@@ -149,7 +170,7 @@ if (problems.length > 0) {
 }
 if (!process.argv.includes("--check")) {
   writeFileSync("build/conformance.json", `${JSON.stringify(entries, null, 1)}\n`);
-  writeFileSync("docs/conformance.md", page(entries));
+  writeFileSync("docs/conformance.md", page(entries, targets));
 }
 const results = new Map<string, number>();
 for (const { result } of entries) results.set(result, (results.get(result) ?? 0) + 1);

@@ -64,3 +64,20 @@ export function applyMutant({ file, find, id, replace }: Mutant, text: string): 
   if (find === replace) throw new Error(`${id}: the patch changes nothing`);
   return parts.join(replace);
 }
+
+/** Every patch that does not apply to the file that it names, each as a problem. */
+export function findMisfits(
+  mutants: readonly Mutant[],
+  readSource: (path: string) => string | undefined,
+): string[] {
+  return mutants.flatMap((mutant) => {
+    const text = readSource(mutant.file);
+    if (text === undefined) return [`${mutant.id}: there is no ${mutant.file}`];
+    try {
+      applyMutant(mutant, text);
+      return [];
+    } catch (error) {
+      return [error instanceof Error ? error.message : String(error)];
+    }
+  });
+}

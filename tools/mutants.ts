@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { exitOnSignals } from "../test/harness/src/run-scope";
 import { findTests, parseClauses, parseLinks } from "./conformance-catalogue";
-import { applyMutant, type Mutant, parseMutants } from "./mutants-table";
+import { applyMutant, findMisfits, type Mutant, parseMutants } from "./mutants-table";
 
 const USAGE = `usage: make mutants [MUTANTS='options']
 
@@ -42,7 +42,8 @@ const HOSTILE = "test/hostile";
 const TESTS_MAX = 24;
 const KILLED_MIN_PERCENT = 95;
 
-type Verdict = "killed" | "survived";
+/** Of a mutant; or of tests without any fault. */
+type Verdict = "killed" | "survived" | "passed";
 
 interface Job {
   readonly mutant: Mutant;
@@ -70,7 +71,7 @@ function hashOf(texts: Iterable<string>): string {
   return hash.digest("hex");
 }
 
-/** What asconfig.json says, for the compiler's command line; less optimized, which is faster. */
+/** What asconfig.json says, for the compiler's command line; not optimized, which is faster. */
 function compilerArguments(output: string): string[] {
   const { entries, options } = JSON.parse(readFileSync("asconfig.json", "utf8")) as {
     entries: string[];
@@ -81,7 +82,7 @@ function compilerArguments(output: string): string[] {
     const values = Array.isArray(value) ? value : [value];
     return value === true ? [`--${name}`] : values.flatMap((one) => [`--${name}`, String(one)]);
   });
-  return [...entries, ...args, "--optimizeLevel", "1", "--outFile", output];
+  return [...entries, ...args, "--optimizeLevel", "0", "--outFile", output];
 }
 
 /** The compiler's own types bring globals along that Node's contradict: what is used of it. */
@@ -173,18 +174,33 @@ async function runTests(module: string, file: string, names: readonly string[], 
 
 // ---- the run -----------------------------------------------------------------------------------
 
-function readCache(): Map<string, Verdict> {
+type Cache = Map<string, Verdict>;
+
+function readCache(): Cache {
   if (!existsSync(CACHE)) return new Map();
   return new Map(
     Object.entries(JSON.parse(readFileSync(CACHE, "utf8")) as Record<string, Verdict>),
   );
 }
 
+function remember(cache: Cache, key: string, verdict: Verdict): void {
+  cache.set(key, verdict);
+  writeFileSync(CACHE, JSON.stringify(Object.fromEntries(cache)));
+}
+
+const isShared = ([file]: readonly [string, string]) => !file.endsWith(".test.ts");
+const textsOf = (folders: readonly string[]) =>
+  hashOf([...readTree(folders)].filter(isShared).map(([, text]) => text));
+const shared = textsOf(TESTS);
+const hostile = textsOf([HOSTILE]);
+
+/** Of everything that decides how these tests of a file end, but for the sources. */
+function hashOfTests(file: string, names: readonly string[]): string {
+  const helpers = [shared, file.startsWith(HOSTILE) ? hostile : ""];
+  return hashOf([...helpers, readFileSync(file, "utf8"), ...names]);
+}
+
 function plan(mutants: readonly Mutant[], tests: ReadonlyMap<string, string>, problems: string[]) {
-  const isShared = ([file]: readonly [string, string]) => !file.endsWith(".test.ts");
-  const textsOf = (folders: readonly string[]) =>
-    hashOf([...readTree(folders)].filter(isShared).map(([, text]) => text));
-  const [shared, hostile] = [textsOf(TESTS), textsOf([HOSTILE])];
   const links = mutants.map(({ id, tests: names }) => ({ id, tests: names, excused: undefined }));
   const unitLinks = links.map((link) => ({
     ...link,
@@ -194,7 +210,7 @@ function plan(mutants: readonly Mutant[], tests: ReadonlyMap<string, string>, pr
     ),
   }));
   const found = findTests(unitLinks, [...tests.keys()], problems);
-  return mutants.flatMap((mutant): Job[] => {
+  return mutants.map((mutant): Job => {
     const names = (found.get(mutant.id) ?? []).slice(0, TESTS_MAX);
     const files = new Map<string, string[]>();
     for (const name of names) {
@@ -202,18 +218,10 @@ function plan(mutants: readonly Mutant[], tests: ReadonlyMap<string, string>, pr
       files.set(file, [...(files.get(file) ?? []), name]);
     }
     if (names.length === 0) problems.push(`${mutant.id}: none of its tests runs on a module`);
-    try {
-      const patched = applyMutant(mutant, sources.get(mutant.file) ?? "");
-      const rest = [...sources].filter(([file]) => file !== mutant.file).map(([, text]) => text);
-      const own = [...files.keys()].map((file) => readFileSync(file, "utf8"));
-      const usesHostile = [...files.keys()].some((file) => file.startsWith(HOSTILE));
-      const tested = [shared, usesHostile ? hostile : "", ...own, ...names];
-      const key = hashOf([patched, ...rest, ...tested]);
-      return [{ mutant, key, files }];
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
-      return [];
-    }
+    const patched = applyMutant(mutant, sources.get(mutant.file) ?? "");
+    const rest = [...sources].filter(([file]) => file !== mutant.file).map(([, text]) => text);
+    const tested = [...files].map(([file, some]) => hashOfTests(file, some));
+    return { mutant, key: hashOf([patched, ...rest, ...tested]), files };
   });
 }
 
@@ -229,24 +237,23 @@ async function judge({ files, mutant }: Job, name: string): Promise<Verdict> {
 }
 
 /** Without a fault the same tests pass, or their failing would prove nothing. */
-async function checkBaseline(jobs: readonly Job[], problems: string[]): Promise<void> {
+async function checkBaseline(jobs: readonly Job[], cache: Cache, problems: string[]) {
   const files = new Map<string, Set<string>>();
   for (const [file, names] of jobs.flatMap((job) => [...job.files])) {
     files.set(file, new Set([...(files.get(file) ?? []), ...names]));
   }
-  const module = await compile("baseline", "", "");
+  let module: string | undefined;
   for (const [file, names] of files) {
+    const key = hashOf([...sources.values(), hashOfTests(file, [...names].sort())]);
+    if (cache.has(key)) continue;
+    module ??= await compile("baseline", "", "");
     const { failed } = await runTests(module, file, [...names], "baseline");
     if (failed > 0) problems.push(`${file}: ${failed} tests fail without any fault`);
+    else remember(cache, key, "passed");
   }
 }
 
-async function work(
-  jobs: readonly Job[],
-  count: number,
-  endMs: number,
-  cache: Map<string, Verdict>,
-) {
+async function work(jobs: readonly Job[], count: number, endMs: number, cache: Cache) {
   const problems: string[] = [];
   let next = 0;
   const worker = async (index: number) => {
@@ -255,8 +262,7 @@ async function work(
       if (job === undefined) return;
       try {
         const verdict = await judge(job, `mutant-${index}`);
-        cache.set(job.key, verdict);
-        writeFileSync(CACHE, JSON.stringify(Object.fromEntries(cache)));
+        remember(cache, job.key, verdict);
         console.log(`${verdict.padEnd(9)} ${job.mutant.id}`);
       } catch (error) {
         problems.push(error instanceof Error ? error.message : String(error));
@@ -303,22 +309,24 @@ async function main(): Promise<number> {
   const endMs = performance.now() + Number(values.seconds) * 1000;
   const problems: string[] = [];
   const table = readMutants(problems);
+  problems.push(...findMisfits(table, (path) => sources.get(path)));
+  if (problems.length > 0) return fail(problems);
   const matching = table.filter(({ id }) => new RegExp(values.grep).test(id));
   const step = Number(values.sample) > 0 ? Math.ceil(matching.length / Number(values.sample)) : 1;
   const wanted = matching.filter((_, index) => index % step === 0);
   const jobs = plan(wanted, listTests(), problems);
   if (problems.length > 0) return fail(problems);
-  const cache = values.fresh ? new Map<string, Verdict>() : readCache();
+  const cache = values.fresh ? new Map() : readCache();
   const open = jobs.filter(({ key }) => !cache.has(key));
   console.log(`mutants: ${jobs.length}, of which ${open.length} are new`);
-  if (open.length > 0) await checkBaseline(open, problems);
+  if (open.length > 0) await checkBaseline(jobs, cache, problems);
   if (problems.length > 0) return fail(problems);
   problems.push(...(await work(open, Number(values.jobs), endMs, cache)));
   if (problems.length > 0) return fail(problems);
   return report(jobs, cache);
 }
 
-function report(jobs: readonly Job[], cache: ReadonlyMap<string, Verdict>): number {
+function report(jobs: readonly Job[], cache: Cache): number {
   const done = jobs.filter(({ key }) => cache.has(key));
   const survivors = done.filter(({ key }) => cache.get(key) === "survived");
   for (const { mutant } of survivors) console.log(`survived: ${mutant.id} (${mutant.file})`);

@@ -40,7 +40,6 @@ export class Offloads {
   /** A bit for each gso_type that may be received, and that may be sent. */
   guestGso: u32 = 0;
   hostGso: u32 = 0;
-  guestEcn: bool = false;
   hostEcn: bool = false;
 
   set(accepted: u64): void {
@@ -56,7 +55,6 @@ export class Offloads {
       features.has(accepted, features.HOST_TSO6),
       features.has(accepted, features.HOST_USO),
     );
-    this.guestEcn = features.has(accepted, features.GUEST_ECN);
     this.hostEcn = features.has(accepted, features.HOST_ECN);
   }
 }

@@ -2,9 +2,9 @@
 // table is said. That the tests notice them is `make mutants`, of which a few are done here.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { assert, suite } from "qemu-test-harness";
-import { applyMutant, type Mutant, parseMutants } from "../../tools/mutants-table";
+import { applyMutant, findMisfits, type Mutant, parseMutants } from "../../tools/mutants-table";
 
 const test = suite("mutants", { timeoutMs: 110_000 });
 
@@ -27,10 +27,18 @@ test("every patch of the table applies, and its clause has tests", () => {
   const mutants = parseMutants(TABLE, readFileSync(TABLE, "utf8"), readLinks(), problems);
   assert.equal(problems, []);
   assert.ok(mutants.length >= MUTANTS_MIN);
-  for (const mutant of mutants) applyMutant(mutant, readFileSync(mutant.file, "utf8"));
+  const readSource = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
+  assert.equal(findMisfits(mutants, readSource), []);
 });
 
 const mutant: Mutant = { id: "a", file: "x.ts", find: "one", replace: "two", tests: ["t › t"] };
+
+test("all patches that no longer apply are named at once", () => {
+  const table = [mutant, { ...mutant, id: "b" }, { ...mutant, id: "c", file: "y.ts" }];
+  const misfits = findMisfits(table, (path) => (path === "x.ts" ? "no thing" : undefined));
+  assert.is(misfits.length, 3);
+  assert.match(misfits.join("\n"), /^a: 'one'.*\nb: 'one'.*\nc: there is no y.ts/);
+});
 
 test("a patch that no longer applies is an error that names it", () => {
   assert.is(applyMutant(mutant, "one thing"), "two thing");

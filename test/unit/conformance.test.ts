@@ -1,13 +1,18 @@
 // The catalogue of clauses and its links (tools/conformance-catalogue.ts): what must not go unseen.
 
+import { readdirSync, readFileSync } from "node:fs";
 import { assert, suite } from "qemu-test-harness";
 import {
   findForgotten,
   findSections,
   findTests,
+  findUnfounded,
   makeEntries,
   parseClauses,
+  parseImplemented,
   parseLinks,
+  parseTargets,
+  stateOf,
 } from "../../tools/conformance-catalogue";
 
 const test = suite("conformance");
@@ -102,6 +107,90 @@ for (const [outcomes, result] of [
     const tests = findTests(links, NAMES, []);
     const evidence = { links, tests, sections: new Map(), outcomes: ended };
     assert.is(makeEntries(clauses, evidence)[0]?.result, result);
+  });
+}
+
+// ---- what binds --------------------------------------------------------------------------------
+
+const binding = (level: string, feature: string | null) =>
+  JSON.stringify({ id: "a", section: "1 One", level, feature, requirement: "Something." });
+const implemented = parseImplemented("const IMPLEMENTED: u64 =\n  (1 << MQ) |\n  (1 << RSS);\n");
+
+for (const [level, feature, binds] of [
+  ["MUST", null, true],
+  ["MAY", "VIRTIO_NET_F_MQ", true],
+  ["MUST", "VIRTIO_NET_F_MQ&!VIRTIO_F_RING_PACKED", true],
+  ["MUST", "VIRTIO_NET_F_STANDBY|VIRTIO_NET_F_RSS", true],
+  ["MUST", "!VIRTIO_NET_F_STANDBY", true],
+  ["MUST", "VIRTIO_NET_F_STANDBY", false],
+  ["MUST", "VIRTIO_NET_F_MQ&VIRTIO_NET_F_STANDBY", false],
+  ["DESCRIPTIVE", null, false],
+] as const) {
+  test(`a ${level} with ${feature ?? "no feature"} ${binds ? "may not" : "may"} be excused`, () => {
+    const clauses = parseClauses([file(binding(level, feature))], []);
+    const links = [{ id: "a", tests: [], excused: "no reason" }];
+    const found = findUnfounded(clauses, links, implemented);
+    assert.is(found.length, Number(binds));
+    if (binds) assert.match(found[0] ?? "", /^a binds the driver, and is excused \('no reason'\)/);
+  });
+}
+
+test("a target that lists a section without clauses is a problem with its place", () => {
+  const problems: string[] = [];
+  const clauses = parseClauses([file(clause("a"))], []);
+  parseTargets(file('{"id":"a","sections":["2.7.1","9.9"]}'), clauses, problems);
+  parseTargets(file('{"id":"z","sections":[]}'), clauses, problems);
+  assert.equal(problems, [
+    "some.jsonl:1: a lists §9.9, of which there is no clause",
+    "some.jsonl:1: 'z' is no clause with a list of sections",
+  ]);
+});
+
+// ---- the catalogue itself: what §7 asks of a driver ----------------------------------------------
+
+const FOLDER = "test/conformance";
+const read = (path: string) => ({ path, text: readFileSync(path, "utf8") });
+
+function readCatalogue() {
+  const problems: string[] = [];
+  const files = readdirSync(`${FOLDER}/clauses`).map((name) => read(`${FOLDER}/clauses/${name}`));
+  const clauses = parseClauses(files, problems);
+  const links = parseLinks(read(`${FOLDER}/links.jsonl`), clauses, problems);
+  const targets = parseTargets(read(`${FOLDER}/targets.jsonl`), clauses, problems);
+  assert.equal(problems, []);
+  return { clauses, links, targets };
+}
+
+test("§7.1: the clauses of §7.2 for a driver, for PCI and for a network driver, and §7.4", () => {
+  const { clauses, links, targets } = readCatalogue();
+  const ids = ["conf.driver.drv-1", "conf.pci.drv-1", "conf.net.drv-1"];
+  assert.equal(
+    targets.map(({ id }) => id),
+    ids,
+  );
+  const tested = new Set(links.filter(({ tests }) => tests.length > 0).map(({ id }) => id));
+  for (const id of [...ids, "conf.legacy.drv-1"]) assert.ok(tested.has(id), id);
+  assert.equal(findForgotten(clauses, links), []);
+});
+
+for (const id of ["conf.driver.drv-1", "conf.pci.drv-1", "conf.net.drv-1"]) {
+  test(`${id}: every block that it lists is in the catalogue, and what binds there is tested`, () => {
+    const { clauses, links, targets } = readCatalogue();
+    const target = targets.find((one) => one.id === id);
+    assert.ok(target !== undefined && target.sections.length >= 8);
+    const accepted = parseImplemented(readFileSync("drivers/virtio/features.ts", "utf8"));
+    assert.ok(accepted.size > 30);
+    const numbers = new Set(target?.sections);
+    const own = clauses.filter(({ section }) => numbers.has(section.split(" ")[0] ?? ""));
+    assert.equal(findUnfounded(own, links, accepted), []);
+    // Every link counts as found: that its tests exist is for the command to see.
+    const tests = new Map(links.map((link) => [link.id, link.tests]));
+    const evidence = { links, tests, sections: new Map(), outcomes: new Map() };
+    const states = target === undefined ? [] : stateOf(target, makeEntries(clauses, evidence));
+    for (const { clauses: all, excused, section, tested } of states) {
+      assert.ok(all > 0, section);
+      assert.is(tested + excused, all, section);
+    }
   });
 }
 
