@@ -5,6 +5,7 @@
 import * as config from "./config";
 import * as machine from "./machine";
 import { Runner } from "./apps/runner";
+import { Moderation } from "./moderation";
 import { Stack } from "./net/stack";
 import { deadlineIn } from "./time";
 import { Watchdog } from "./watchdog";
@@ -24,6 +25,7 @@ export class Lane {
   renewed: bool = false;
   /** When this turn began. */
   private start: u64 = 0;
+  private readonly moderation: Moderation = new Moderation();
 
   /** At boot only. `index` of `count`: which lane of the NIC it is. */
   constructor(
@@ -74,8 +76,12 @@ export class Lane {
     if (worked && (config.mode == config.Mode.Adaptive || config.app == config.App.Source))
       return 0;
     const pair = this.pair;
-    if (pair.arm(this.runner.blocked)) return 0;
+    const frames = pair.rx.statistics.packets;
+    const moderation = this.moderation;
+    const isModerate = config.mode == config.Mode.Adaptive && pair.countsAhead;
+    if (pair.arm(this.runner.blocked, isModerate ? moderation.choose(frames) : 1)) return 0;
     let sooner = min(deadline, this.runner.deadline());
+    if (isModerate) sooner = moderation.sleep(frames, sooner);
     if (pair.tx.ring.outstanding != 0) sooner = min(sooner, watchdog.due);
     return pair.rxVector == 0 ? min(sooner, deadlineIn(POLL_US)) : sooner;
   }

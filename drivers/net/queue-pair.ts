@@ -215,14 +215,22 @@ export class QueuePair {
 
   // ---- interrupts -------------------------------------------------------------------------------
 
+  /** Whether a device can be asked for an interrupt some packets ahead. virtio 1.4 §2.7.7, §2.8.10 */
+  get countsAhead(): bool {
+    return this.options.eventIdx && this.rxVector != 0;
+  }
+
   /**
-   * Asks for an interrupt on the next received packet, and if the transmit ring is nearly full on
-   * room in it. `blocked`: without room nothing can be done with received packets, so only room
-   * matters. True: there is work already, do not sleep.
+   * Asks for an interrupt when `ahead` more packets have been received (more than 1 only if it
+   * `countsAhead`), and if the transmit ring is nearly full on room in it. `blocked`: without room
+   * nothing can be done with received packets, so only room matters. True: there is work already,
+   * do not sleep.
    */
-  arm(blocked: bool): bool {
+  arm(blocked: bool, ahead: u32): bool {
     this.armed = true;
-    if (!blocked && this.rx.ring.enableInterrupts(1)) return true;
+    // The device has to have that many buffers, and should not run out of them meanwhile.
+    const enough = max<u32>(1, min(ahead, this.rx.ring.outstanding >> 1));
+    if (!blocked && this.rx.ring.enableInterrupts(enough)) return true;
     const outstanding = this.tx.ring.outstanding;
     if (outstanding == 0 || (!blocked && this.tx.ring.free >= BURST_MAX)) return false;
     return this.tx.ring.enableInterrupts(max<u32>(1, outstanding >> 1));

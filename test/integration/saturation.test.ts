@@ -6,13 +6,14 @@ import { readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert, type StatsEvent, suite, sumQueues, tap, vhostUser } from "qemu-test-harness";
-import { STATIC_ADDRESS } from "./support";
+import { DISCARD_PORT, GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const test = suite("saturation", { timeoutMs: 60_000 });
 
 const FRAMES_EACH = 32;
 const COUNT = 500_000;
 const TAP_COUNT = 100_000;
+const TAP_SECONDS = 3;
 const SOURCE = `app=source ${STATIC_ADDRESS} dst=02:00:00:00:00:01 dstip=192.0.2.1`;
 
 /** Checks one direction; answers its kicks. */
@@ -57,6 +58,28 @@ test("tap, sending: as many doorbells as QEMU's trace has", async (t) => {
   const rung = sumQueues(stats, "tx", "kicks") + sumQueues(stats, "rx", "kicks");
   t.log(`${rung} doorbells by the guest, ${notified} by QEMU`);
   assert.ok(notified >= rung && notified <= rung + 8, `${notified} seen, ${rung} rung`);
+});
+
+test("tap, receiving: as many interrupts as QEMU's trace has", async (t) => {
+  const file = join(tmpdir(), `vireo-saturation-${process.pid}-rx.log`);
+  t.cleanup(() => rmSync(file, { force: true }));
+  const extraArguments = ["-trace", "virtio_notify", "-D", file];
+  const net = tap();
+  const append = `app=sink ${STATIC_ADDRESS}`;
+  const vm = await t.vm({ append, nics: [{ backend: net }], extraArguments });
+  await vm.waitFor("ready");
+  const sender = `timeout ${TAP_SECONDS} socat -u -b 64 OPEN:/dev/zero UDP:${GUEST_IP}:${DISCARD_PORT}`;
+  const script = `for i in 1 2 3; do ${sender} & done; wait`;
+  await net.exec(["sh", "-c", script], { timeoutMs: 30_000 });
+  const stats = await vm.stats();
+  check(stats, "rx", (text) => t.log(text));
+  assert.ok(sumQueues(stats, "rx", "packets") > 10_000);
+  const raised = readFileSync(file, "utf8").match(/virtio_notify/g)?.length ?? 0;
+  const taken = sumQueues(stats, "rx", "interrupts") + sumQueues(stats, "tx", "interrupts");
+  t.log(`${taken} interrupts taken by the guest, ${raised} raised by QEMU`);
+  // The configuration's own are raised as well; one that is pending when the next one comes is one.
+  assert.ok(taken <= raised && taken >= raised * 0.9, `${raised} raised, ${taken} taken`);
+  await vm.stop();
 });
 
 test.run();

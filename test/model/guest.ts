@@ -92,10 +92,10 @@ export class Guest {
     throw new ModelError(`waited in vain until ${what}; ${this.describe()}`);
   }
 
-  /** Runs until the guest sleeps and the device has nothing to do. */
+  /** Runs until the guest sleeps on nothing and the device has nothing to do. */
   settle(): void {
     const { machine } = this;
-    this.until(() => !machine.step() || machine.ended !== undefined, "all is quiet");
+    this.until(() => !machine.step() && !machine.passMoment(), "all is quiet");
   }
 
   describe(): string {

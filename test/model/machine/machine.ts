@@ -266,6 +266,22 @@ export class Machine {
     }
   }
 
+  /**
+   * Lets a moment pass for a CPU that means to look soon at what lies there without an interrupt.
+   * False when there is none.
+   */
+  passMoment(): boolean {
+    const soon = this.clock.now + POLL_TICKS;
+    const isWaiting = (cpu: Vcpu) =>
+      cpu.sleeps &&
+      cpu.deadline < soon &&
+      this.workers.some((worker) => worker.needsGuest(cpu) !== undefined);
+    const waiting = this.cpus.filter(isWaiting).map(({ deadline }) => deadline);
+    if (this.ended !== undefined || waiting.length === 0) return false;
+    this.clock.now = Math.max(this.clock.now, Math.min(...waiting));
+    return true;
+  }
+
   /** Lets time pass to the next deadline. False when nobody has one. */
   private passTime(limit: number): boolean {
     const deadlines = [...this.cpus, ...this.workers].map(({ deadline }) => deadline);

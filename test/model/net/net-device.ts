@@ -347,7 +347,7 @@ export class NetDevice implements Worker {
     for (const { rx, tx } of this.pairs) {
       // With hardly room to answer it may leave them where they are until we have sent something.
       const held = tx.queue.enabled ? tx.ring.held() : 0;
-      if (!rx.queue.enabled || held > tx.queue.size - SEGMENTS_MAX) continue;
+      if (!rx.queue.enabled || held > Math.max(0, tx.queue.size - SEGMENTS_MAX)) continue;
       const unread = rx.cpu === cpu ? rx.audit.unread() : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
     }
