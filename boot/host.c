@@ -8,7 +8,7 @@
 #include "vireo.wasm.h"
 
 /* Read-only to ring 3: ring 0 fills it in at boot. */
-__attribute__((section(".rodata.facts"))) MachineFacts machine_facts = {0};
+__attribute__((section(".bss.facts"))) MachineFacts machine_facts;
 
 /* ---- what a freestanding compiler expects ---------------------------------------------------- */
 
@@ -45,14 +45,16 @@ int __popcountdi2(uint64_t bits) {
 }
 
 /* ---- the call into ring 0: an invalid opcode at a place that traps.S knows ---------------------
- */
+ *
+ * In a section of its own, because unpack.c needs it before the rest is there. */
 
 __asm__(
-    ".text\n"
+    ".section .text.call_ring0, \"ax\"\n"
     ".global call_ring0\n"
     "call_ring0:\n"
     "    ud2\n"
-    "    ret\n");
+    "    ret\n"
+    ".text\n");
 
 /* ---- console: COM1, one line at a time --------------------------------------------------------
  */

@@ -5,7 +5,8 @@
  * Physical
  *
  *   0x00008000  AP_TRAMPOLINE   real-mode entry of the other CPUs, one page
- *   0x00100000  IMAGE_BASE      this ELF: ring-0 part, ring-3 part, CPU 0's block in .bss
+ *   0x00100000  IMAGE_BASE      this ELF: ring-0 part, ring-3 part, CPU 0's block in .bss;
+ *                               behind it, until it is unpacked, what ring 3's part is made of
  *   0x00200000  ARENA_BASE      linear memory of CPU 0, then those of CPU 1, 2, ... (2 MiB pages)
  *        ...                    blocks of CPU 1, 2, ... (tables and stacks, CPU_BLOCK_BYTES each)
  *   end of the first usable RAM range, at most DIRECT_BYTES
@@ -82,6 +83,7 @@
 #define SERVICE_CPU_START 3
 #define SERVICE_HALT 4
 #define SERVICE_WAKE 5
+#define SERVICE_UNPACKED 6
 
 /* Ports that ring 3 may use; every other one faults. */
 #define PORT_EXIT 0xf4

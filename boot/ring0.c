@@ -5,6 +5,8 @@
  */
 #include "ring0.h"
 
+#include "packed.h"
+
 /* The PVH start info and its memory map, as the loader (QEMU's or a firmware's) leaves them. */
 typedef struct {
     uint32_t magic, version, flags, nr_modules;
@@ -67,18 +69,48 @@ uint64_t mmio_tables[MMIO_BYTES / LARGE_PAGE][512] __attribute__((aligned(PAGE))
 CpuMemory next_cpu;
 volatile uint32_t cpus_started;
 
+/* Until ring 3 has unpacked its part (unpack.c): that part is data, and what it is made of there.
+ */
+static bool is_packed;
+
 /* Page flags of an image page: each ring sees its own part, and nothing is writable and code. */
 static uint64_t image_flags(uint8_t *page) {
     if (page < ring0_end) return PTE_PRESENT | PTE_WRITE;
+    if (is_packed && page >= unpacked_start && page < unpacked_end)
+        return PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_NX;
     if (page < user_text_end) return PTE_PRESENT | PTE_USER;
     if (page < user_rodata_end) return PTE_PRESENT | PTE_USER | PTE_NX;
-    return PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_NX;
+    if (page < user_end) return PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_NX;
+    return is_packed ? PTE_PRESENT | PTE_USER | PTE_NX : 0;
+}
+
+/* The first byte behind what is packed. */
+static uint8_t *packed_end(void) {
+    uint64_t end = (uintptr_t)packed_streams + packed.numbers_bytes + packed.bytes_bytes;
+    return (uint8_t *)(end < ARENA_BASE ? end : ARENA_BASE);
+}
+
+static void map_image(uint8_t *first, uint8_t *end) {
+    for (uint8_t *page = first; page < end; page += PAGE)
+        image_table[(uintptr_t)page / PAGE] = (uintptr_t)page | image_flags(page);
+}
+
+/* Ring 3 has unpacked its part: from now on it is code and constants. Once, and on CPU 0 only,
+ * because the others are not started before. */
+uint64_t seal_image(void) {
+    if (!is_packed) return 0;
+    is_packed = false;
+    map_image(unpacked_start, unpacked_end);
+    map_image(user_end, packed_end());
+    __asm__ volatile("mov %%cr3, %%rax; mov %%rax, %%cr3" ::: "rax", "memory");
+    return 1;
 }
 
 /* The tables that all CPUs share: the image, the MMIO window, the interrupt gates. */
 static void build_shared(void) {
-    for (uint8_t *page = ring0_start; page < user_end; page += PAGE)
-        image_table[(uintptr_t)page / PAGE] = (uintptr_t)page | image_flags(page);
+    is_packed = packed.unpacked_bytes != 0;
+    map_image(ring0_start, user_end);
+    if (is_packed) map_image(user_end, packed_end());
     for (uint32_t i = 0; i < MMIO_BYTES / LARGE_PAGE; i++)
         mmio_directory[i] = image_physical(mmio_tables[i]) | PTE_PRESENT | PTE_WRITE | PTE_USER;
     mmio_pdpt[(MMIO_BASE >> 30) & 511] =
@@ -175,7 +207,9 @@ static void start_user(void) {
     MachineFacts *facts = (MachineFacts *)(DIRECT_BASE + image_physical(&machine_facts));
     if (index == 0) facts->tsc_khz = measure_tsc_khz();
     cpus_started = index + 1;
-    enter_user(user_main, CPU_USER_STACK + CPU_USER_STACK_BYTES - 8, index);
+    uint64_t stack = CPU_USER_STACK + CPU_USER_STACK_BYTES - 8;
+    if (is_packed) enter_user(user_unpack, stack, (uintptr_t)user_main);
+    enter_user(user_main, stack, index);
 }
 
 /* Takes over what the loader said. Without a memory map memory_end stays 0, which kernel/ reports.
@@ -229,7 +263,7 @@ void handle_exception(uint64_t *frame, uint64_t address) {
         record->rip = frame[2];
         record->address = address;
     }
-    frame[2] = (uintptr_t)user_panic;
+    frame[2] = is_packed ? (uintptr_t)unpack_panic : (uintptr_t)user_panic;
     frame[3] = SELECTOR_USER_CODE;
     frame[4] = 2;
     frame[5] = CPU_PANIC_STACK + CPU_PANIC_STACK_BYTES - 8;

@@ -65,6 +65,7 @@ extern volatile uint32_t cpus_started;
 extern uint64_t mmio_tables[MMIO_BYTES / LARGE_PAGE][512];
 
 void build_cpu(const CpuMemory *cpu);
+uint64_t seal_image(void);
 void lapic_enable(void);
 uint32_t measure_tsc_khz(void);
 uint64_t handle_service(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,

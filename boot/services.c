@@ -1,7 +1,8 @@
 /*
  * What ring 3 may ask of ring 0: wait for an interrupt, grow the linear memory, map device memory,
- * start or wake a CPU, halt. Called through `syscall` (traps.S); ring 3's side is machine.h.
- * Everything here is checked as if the caller were hostile: it can harm only its own work.
+ * start or wake a CPU, halt, seal the unpacked image. Called through `syscall` (traps.S); ring 3's
+ * side is machine.h. Everything here is checked as if the caller were hostile: it can harm only its
+ * own work.
  */
 #include "ring0.h"
 
@@ -165,6 +166,7 @@ uint64_t handle_service(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t
         case SERVICE_MAP: return map_device(a, b);
         case SERVICE_CPU_START: return start_cpu(a, b, c, d, e);
         case SERVICE_WAKE: return wake_cpu(a);
+        case SERVICE_UNPACKED: return seal_image();
         case SERVICE_HALT: halt_forever();
         default: return 0;
     }

@@ -24,11 +24,11 @@ export async function buildBareGuest(): Promise<string> {
     return BARE_GUEST;
   }
   mkdirSync(WORK, { recursive: true });
-  const shared = ["entry.o", "traps.o", "ring0.o", "services.o", "image.ld"];
+  const shared = ["entry.o", "traps.o", "ring0.o", "services.o", "unpack.o", "image.ld"];
   for (const file of shared) copyFileSync(`${IMAGE_WORK}/${file}`, `${WORK}/${file}`);
   // The linker script knows ring 3's part by this name.
   await mustRun(["gcc", ...COMPILE, "-Iboot", "-c", SOURCE, "-o", `${WORK}/host.o`]);
-  const objects = ["entry.o", "traps.o", "ring0.o", "services.o", "host.o"];
+  const objects = ["entry.o", "traps.o", "ring0.o", "services.o", "unpack.o", "host.o"];
   const link = [
     ...["ld", "-nostdlib", "-static", "--gc-sections", "-z", "max-page-size=4096"],
     ...["-z", "noexecstack", "--build-id=none", "--no-warn-rwx-segments", "-T", "image.ld"],

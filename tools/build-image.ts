@@ -1,5 +1,6 @@
 /**
- * Builds build/vireo.elf: AssemblyScript -> WebAssembly -> C -> one freestanding ELF64. Called by
+ * Builds build/vireo.elf: AssemblyScript -> WebAssembly -> C -> one freestanding ELF64, of
+ * which ring 3's part is packed. The same unpacked, with symbols, is build/vireo/last.elf. Called by
  * `make image`, and by tests with the arguments NAME and ASCONFIG for an image of another module
  * (build/NAME.elf). Every step's inputs are in the tree or pinned by package-lock.json, no step
  * writes a time or a path into its output, and so two builds of one commit are byte-identical.
@@ -8,13 +9,14 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { coldDeclarations } from "./cold";
 import { packData } from "./data-segments";
+import { packedImage } from "./packed-image";
 import { symbolsAssembly, symbolsOf } from "./symbols";
 
 const BUILD = "build";
 const [name = "vireo", config = "asconfig.json"] = process.argv.slice(2);
 /** Where the steps leave their intermediate files, one folder an image. */
 const WORK = `${BUILD}/${name}`;
-const IMAGE_BYTES_MAX = 192 * 1024;
+const IMAGE_BYTES_MAX = 128 * 1024;
 
 const COMPILE = [
   "-std=gnu11",
@@ -80,6 +82,7 @@ function compileObjects(): void {
     const options = [...COMPILE, ...WARN, "-Os", "-mgeneral-regs-only"];
     run("gcc", [...options, "-c", `boot/${file}.c`, "-o", `${WORK}/${file}.o`]);
   }
+  run("gcc", [...COMPILE, ...WARN, "-O2", "-c", "boot/unpack.c", "-o", `${WORK}/unpack.o`]);
   run("gcc", [...COMPILE, ...WARN_GENERATED, "-O2", "-c", "boot/host.c", "-o", `${WORK}/host.o`]);
   const script = run("gcc", ["-E", "-P", "-x", "c", "-Iboot", "boot/image.ld"]);
   writeFileSync(`${WORK}/image.ld`, script);
@@ -88,7 +91,7 @@ function compileObjects(): void {
 function link(output: string, symbols: string): void {
   writeFileSync(`${WORK}/symbols.S`, symbols);
   run("gcc", ["-c", `${WORK}/symbols.S`, "-o", `${WORK}/symbols.o`]);
-  const objects = ["entry", "traps", "ring0", "services", "host", "symbols"];
+  const objects = ["entry", "traps", "ring0", "services", "unpack", "host", "symbols"];
   // Run where the objects are, because the linker script names them.
   execFileSync(
     "ld",
@@ -111,14 +114,14 @@ function linkImage(): void {
     throw new Error("the table of function names moved the functions: check boot/image.ld");
   }
   writeFileSync(`${BUILD}/${name}.map`, map);
-  run("strip", ["--strip-all", "-o", `${BUILD}/${name}.elf`, `${WORK}/last.elf`]);
+  writeFileSync(`${BUILD}/${name}.elf`, packedImage(readFileSync(`${WORK}/last.elf`), map));
 }
 
 function report(): void {
   const bytes = statSync(`${BUILD}/${name}.elf`).size;
-  const sections = run("size", ["-A", "-d", `${BUILD}/${name}.elf`])
+  const sections = run("size", ["-A", "-d", `${WORK}/last.elf`])
     .split("\n")
-    .filter((line) => /^\.(ring0|ring0\.bss|text|rodata|data|bss)\s/.test(line))
+    .filter((line) => /^\.(ring0|ring0\.bss|unpack|text|rodata|data|bss)\s/.test(line))
     .map((line) => line.trim().split(/\s+/).slice(0, 2));
   for (const [section = "", size = ""] of sections) {
     console.log(`  ${section.padEnd(12)}${size.padStart(8)} bytes`);

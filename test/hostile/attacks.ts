@@ -1,50 +1,20 @@
 // The attacks: what a device can do to a running guest beside its work. Each takes three numbers,
-// which mean something whatever they are. Called by workbench.ts.
+// which mean something whatever they are. Those on rings are in ring-attacks.ts. Called by
+// workbench.ts.
 
-import type { Guest } from "../model/guest";
-import type { Live } from "../model/net/live";
 import { CONFIG_FIELDS } from "../model/net/net-options";
 import { Random } from "../model/random";
 import { COMMON_REGISTERS } from "../model/virtio/registers";
 import type { Attack, AttackKind } from "./cases";
-import type { Oracle } from "./oracle";
-
-/** What attacks work on; how long the guest is to be left alone is the workbench's business. */
-export interface Target {
-  readonly guest: Guest;
-  readonly oracle: Oracle;
-  /** Frames of the usual kinds, made once. */
-  readonly frames: readonly Buffer[];
-  /** Lies about registers from here on: the run may end. */
-  mayEnd: boolean;
-  /** Lies in headers: an echo carries a promise of its sender's on, and the sender lied. */
-  headersLie: boolean;
-  /** Has written to buffers that may be the driver's again: what is sent may be the device's. */
-  wasTouched: boolean;
-  /** Time to let pass, in microseconds, before the next attack. */
-  waitUs: number;
-}
-
-type Act = (target: Target, a: number, b: number, c: number) => void;
+import { RING_ACTS } from "./ring-attacks";
+import { type Act, queueOf, type Target } from "./target";
 
 const FRAMES_MAX = 40;
 const GARBAGE_BYTES_MAX = 3000;
-const DESC_BYTES = 16;
 const STORM_MAX = 64;
 const TIME_US_MAX = 3_000_000;
 
 const isRunning = ({ guest }: Target) => guest.nic.pairs.length > 0;
-
-/** A running queue by a number: receive and transmit of each pair, then the control queue. */
-function queueOf(target: Target, a: number): Live | undefined {
-  const { nic } = target.guest;
-  const all: Live[] = nic.pairs.flatMap(({ rx, tx }) => [rx, tx]);
-  if (nic.controlLive !== undefined) all.push(nic.controlLive);
-  const queue = all[a % Math.max(1, all.length)];
-  // While the device is brought up, its answers decide whether it can be used.
-  if (queue !== undefined && queue === nic.controlLive) target.mayEnd = true;
-  return queue;
-}
 
 // ---- traffic -----------------------------------------------------------------------------------
 
@@ -91,103 +61,6 @@ const header: Act = (target, a, b, c) => {
     if (at < 2) bytes.writeUInt8(b & 0xff, at);
     else bytes.writeUInt16LE(b & 0xffff, at);
   };
-};
-
-// ---- the used ring -----------------------------------------------------------------------------
-
-/** Ids: of a buffer that is there, any of the ring, just beyond it, anything. */
-function idOf({ ring, queue }: Live, b: number): number {
-  const kind = b % 4;
-  const rest = Math.floor(b / 4);
-  if (kind === 0 && ring.available() > 0) return ring.take().head;
-  if (kind === 1) return rest % queue.size;
-  if (kind === 2) return queue.size + (rest % queue.size);
-  return b;
-}
-
-/** Uses a buffer that it may not have: a: queue, b: id, c: length; interrupts. */
-const use: Act = (target, a, b, c) => {
-  const live = queueOf(target, a);
-  if (live === undefined) return;
-  const { guest, oracle } = target;
-  const id = guest.machine.violations.guard(() => idOf(live, b)) ?? b;
-  oracle.showAll();
-  live.ring.writeUsed(id, (c & 1) === 0 ? (c >>> 1) % 5000 : c);
-  live.ring.publish();
-  guest.nic.pci.interruptQueue(live.queue);
-};
-
-/** Moves the used index: a: queue, b: by how much. */
-const jump: Act = (target, a, b) => {
-  const live = queueOf(target, a);
-  if (live === undefined) return;
-  live.split.setUsedIdx(live.ring.usedIdx + b);
-  target.guest.nic.pci.interruptQueue(live.queue);
-};
-
-/** Gives the same buffer back again and again: a: queue, b: how often, c: length. */
-const again: Act = (target, a, b, c) => {
-  const live = queueOf(target, a);
-  if (live === undefined) return;
-  const { guest } = target;
-  const id = guest.machine.violations.guard(() => idOf(live, 0)) ?? 0;
-  target.oracle.showAll();
-  for (let i = b % live.queue.size; i >= 0; i--) live.ring.writeUsed(id, c % 5000);
-  live.ring.publish();
-  guest.nic.pci.interruptQueue(live.queue);
-};
-
-// ---- memory ------------------------------------------------------------------------------------
-
-/**
- * Writes where only the driver writes, or into the used ring: a: queue and part, b: where, c: what.
- * The device itself then follows no descriptor any more: what it would write to is anybody's memory,
- * and from that only an IOMMU protects.
- */
-const scribble: Act = (target, a, b, c) => {
-  const live = queueOf(target, a >>> 2);
-  if (live === undefined) return;
-  const { queue, cpu } = live;
-  const parts = [
-    { start: queue.desc, bytes: DESC_BYTES * queue.size },
-    { start: queue.driver, bytes: 6 + 2 * queue.size },
-    { start: queue.device, bytes: 6 + 8 * queue.size },
-    { start: queue.desc, bytes: DESC_BYTES },
-  ];
-  const { start, bytes } = parts[a & 3] ?? parts[0] ?? { start: queue.desc, bytes: DESC_BYTES };
-  const at = start - cpu.arena.base + 2 * ((b >>> 0) % Math.floor(bytes / 2));
-  target.oracle.showAll();
-  target.oracle.isBlind = true;
-  target.guest.nic.isBroken = true;
-  // A device that falls silent while it is brought up cannot be used.
-  if (target.guest.machine.bootCpu.isInside) target.mayEnd = true;
-  cpu.arena.view.setUint16(at, c & 0xffff, true);
-};
-
-/** Writes into a buffer that stands in a ring, whoever has it: a: queue, b: which, c: what, where. */
-const touch: Act = (target, a, b, c) => {
-  const live = queueOf(target, a);
-  if (live === undefined) return;
-  const { queue, cpu } = live;
-  const { view } = cpu.arena;
-  const at = queue.desc - cpu.arena.base + DESC_BYTES * (b % queue.size);
-  const address = Number(view.getBigUint64(at, true));
-  const bytes = view.getUint32(at + 8, true);
-  const place = (c >>> 8) % 64;
-  if (address < cpu.arena.base || address + bytes > cpu.arena.base + cpu.arena.bytes) return;
-  if ((view.getUint16(at + 12, true) & 2) === 0 || place >= bytes) return;
-  target.oracle.show(address);
-  target.wasTouched = true;
-  view.setUint8(address - cpu.arena.base + place, c & 0xff);
-};
-
-/** Both suppression words of the device: a: queue, b: what, c: bit 0: avail_event. */
-const event: Act = (target, a, b, c) => {
-  const live = queueOf(target, a);
-  if (live === undefined) return;
-  const { queue, cpu } = live;
-  const offset = (c & 1) === 0 ? 0 : 4 + 8 * queue.size;
-  cpu.arena.view.setUint16(queue.device - cpu.arena.base + offset, b & 0xffff, true);
 };
 
 // ---- registers ---------------------------------------------------------------------------------
@@ -338,12 +211,7 @@ const ACTS: Readonly<Record<AttackKind, Act>> = {
   garbage,
   offload,
   header,
-  use,
-  jump,
-  again,
-  scribble,
-  touch,
-  event,
+  ...RING_ACTS,
   config,
   churn,
   status,
@@ -358,17 +226,8 @@ const ACTS: Readonly<Record<AttackKind, Act>> = {
   capability,
 };
 
-/** Those that need rings. Before DRIVER_OK, and while the device is being reset, nothing happens. */
-const RING_ACTS: ReadonlySet<AttackKind> = new Set([
-  "use",
-  "jump",
-  "again",
-  "scribble",
-  "touch",
-  "event",
-]);
-
+/** Before DRIVER_OK, and while the device is being reset, there are no rings to be attacked. */
 export function attack(target: Target, { kind, a, b, c }: Attack): void {
-  if (RING_ACTS.has(kind) && !isRunning(target)) return;
+  if (kind in RING_ACTS && !isRunning(target)) return;
   ACTS[kind](target, a, b, c);
 }

@@ -5,10 +5,11 @@
 
 import { GuestPanic, ModelError } from "../model/errors";
 import type { Guest } from "../model/guest";
-import { attack, type Target } from "./attacks";
+import { attack } from "./attacks";
 import { ATTACKS_MAX, type Case } from "./cases";
 import { Oracle } from "./oracle";
 import { makeSetup } from "./setups";
+import type { Target } from "./target";
 import type { Bench, Verdict } from "./workbench";
 
 const CALLS_MAX = 2_000_000;

@@ -16,6 +16,7 @@ export const ATTACK_KINDS = [
   "use",
   "jump",
   "again",
+  "mark",
   "scribble",
   "touch",
   "event",
@@ -52,6 +53,10 @@ export const SETUPS = [
   "large",
   "control",
   "pairs",
+  "ordered",
+  "packed",
+  "packed_ordered",
+  "packed_pairs",
   "boot",
 ] as const;
 

@@ -1,9 +1,9 @@
-// Packets that come in and are sent back, as a scene for interleavings.ts: on rings so small that they
-// run full, and if wanted just before their 16-bit indices wrap.
+// Packets that come in and are sent back, as a scene for interleavings.ts: on rings of any format, so
+// small that they run full, and if wanted just before their indices or counters wrap.
 
 import { Guest, STATIC_IP } from "../model/guest";
 import { MODULE } from "../model/machine/machine";
-import { USUAL_FEATURES } from "../model/net/net-device";
+import type { FeatureName } from "../model/virtio/features";
 import type { Scene } from "./interleavings";
 import { openModule } from "./open-module";
 import { type QueueSteps, ReceiveSteps, TransmitSteps } from "./queue-steps";
@@ -12,15 +12,30 @@ const MEMORY_MIB = 6;
 const INDICES = 65_536;
 const ETHERNET_BYTES = 14;
 
-/** Takes a guest's rings to `count` packets before their indices wrap. */
-function nearWrap(guest: Guest, count: number): void {
+export interface SceneOptions {
+  readonly features: readonly FeatureName[];
+  /** Entries of each ring. */
+  readonly size: number;
+  readonly packets: number;
+  /**
+   * Packets that went through before: the rings begin there. A split ring's indices wrap after
+   * 65,536 of them, a packed ring's counters after each lap.
+   */
+  readonly before: number;
+  /** With in_order: the device gives back what it has as one, with one used entry. */
+  readonly batches: boolean;
+}
+
+/** Where a split ring's indices wrap with the packet that comes next. */
+export const NEAR_WRAP = INDICES - 1;
+
+/** Has `count` packets pass through a guest's rings. */
+function passThrough(guest: Guest, count: number): void {
   const frame = guest.peer.echoRequest(Buffer.alloc(18));
   const { peer, nic } = guest;
-  const left = () => (INDICES - count - nic.live("rx").ring.usedIdx) & 0xffff;
-  while (left() > 0) {
-    const before = peer.frames.length;
+  for (let i = 0; i < count; i++) {
     nic.receive(frame);
-    guest.until(() => peer.frames.length > before, "a packet comes back");
+    guest.until(() => peer.frames.length > 0, "a packet comes back");
     peer.frames.length = 0;
   }
   guest.settle();
@@ -31,8 +46,8 @@ export class EchoScene implements Scene {
   private readonly frames: readonly Buffer[];
   private transmit: TransmitSteps | undefined;
 
-  constructor(size: number, packets: number, eventIdx: boolean, wraps: boolean) {
-    const features = USUAL_FEATURES.filter((name) => eventIdx || name !== "event_idx");
+  constructor(private readonly options: SceneOptions) {
+    const { before, features, packets, size } = options;
     this.guest = new Guest({
       commandLine: STATIC_IP,
       memoryMib: MEMORY_MIB,
@@ -41,7 +56,7 @@ export class EchoScene implements Scene {
     }).start();
     this.guest.machine.log.enabled = false;
     this.guest.settle();
-    if (wraps) nearWrap(this.guest, 1);
+    passThrough(this.guest, before);
     this.frames = Array.from({ length: packets }, (_, i) =>
       this.guest.peer.echoRequest(Buffer.alloc(18, i + 1)),
     );
@@ -51,8 +66,9 @@ export class EchoScene implements Scene {
 
   begin(): QueueSteps[] {
     const { nic } = this.guest;
-    const receive = new ReceiveSteps(nic, nic.live("rx"), this.frames);
-    this.transmit = new TransmitSteps(nic, nic.live("tx"));
+    const { batches } = this.options;
+    const receive = new ReceiveSteps(nic, nic.live("rx"), this.frames, batches);
+    this.transmit = new TransmitSteps(nic, nic.live("tx"), batches);
     return [receive, this.transmit];
   }
 

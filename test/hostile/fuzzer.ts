@@ -9,12 +9,16 @@ import { openModule } from "./open-module";
 
 /** How often each setup has its turn: a case with 64 KiB buffers, or a boot, costs ten others. */
 const TURNS: readonly (readonly [Setup, number])[] = [
-  ["plain", 20],
-  ["merging", 30],
-  ["offloads", 30],
-  ["control", 20],
-  ["pairs", 14],
-  ["large", 3],
+  ["plain", 16],
+  ["merging", 18],
+  ["offloads", 18],
+  ["ordered", 14],
+  ["packed", 18],
+  ["packed_ordered", 18],
+  ["control", 12],
+  ["pairs", 6],
+  ["packed_pairs", 10],
+  ["large", 2],
   ["boot", 1],
 ];
 

@@ -14,11 +14,11 @@
 import { GuestExit, GuestPanic } from "../model/errors";
 import type { Guest } from "../model/guest";
 import type { Vcpu } from "../model/machine/vcpu";
+import { DESC_BYTES, type Descriptor, descriptorAt, F_INDIRECT } from "./ring-layout";
 
 /** Linear memory below the module's data (asconfig.json's memoryBase) belongs to nobody. */
 const NULL_BYTES = 1024;
 const CANARY = 0xa5;
-const DESC_BYTES = 16;
 /** Packets beyond what the rings hold (queue-pair.ts). */
 const SPARE_PACKETS = 128;
 
@@ -90,14 +90,7 @@ export class Oracle {
   /** The receive ring shows where buffers are, and how long: all of them are full at rest. */
   private findBuffers(pair: number): Buffers {
     const { rx, tx } = { rx: this.guest.nic.live("rx", pair), tx: this.guest.nic.live("tx", pair) };
-    const { arena } = rx.cpu;
-    const places = Array.from({ length: rx.queue.size }, (_, i) => {
-      const at = rx.queue.desc - arena.base + DESC_BYTES * i;
-      return {
-        address: Number(arena.view.getBigUint64(at, true)),
-        bytes: arena.view.getUint32(at + 8, true),
-      };
-    });
+    const places = Array.from({ length: rx.queue.size }, (_, i) => descriptorAt(rx, i));
     const count = rx.queue.size + tx.queue.size + SPARE_PACKETS;
     return {
       cpu: rx.cpu,
@@ -147,7 +140,11 @@ export class Oracle {
   // ---- addresses -------------------------------------------------------------------------------
 
   private checkAccess(address: number, bytes: number, purpose: string): void {
-    if (this.isBlind || !purpose.startsWith("buffer")) return;
+    if (!purpose.startsWith("buffer")) return;
+    if (this.isBlind) {
+      this.show(address);
+      return;
+    }
     const buffers = this.buffers.find(
       ({ base, count, stride }) => address >= base && address < base + count * stride,
     );
@@ -179,21 +176,21 @@ export class Oracle {
 
   private showRings(buffers: Buffers): void {
     for (const { rx, tx } of this.guest.nic.pairs) {
-      for (const { cpu, queue } of [rx, tx]) {
-        if (cpu !== buffers.cpu) continue;
-        const { view } = cpu.arena;
-        for (let i = 0; i < queue.size; i++) {
-          const at = queue.desc - cpu.arena.base + DESC_BYTES * i;
-          this.show(Number(view.getBigUint64(at, true)));
-          if ((view.getUint16(at + 12, true) & 4) !== 0) this.showTable(cpu, at);
+      for (const live of [rx, tx]) {
+        // A queue that is being reset alone has no ring.
+        if (live.cpu !== buffers.cpu || !live.queue.enabled) continue;
+        for (let slot = 0; slot < live.queue.size; slot++) {
+          const found = descriptorAt(live, slot);
+          this.show(found.address);
+          if ((found.flags & F_INDIRECT) !== 0) this.showTable(live.cpu, found);
         }
       }
     }
   }
 
-  private showTable({ arena }: Vcpu, at: number): void {
-    const start = Number(arena.view.getBigUint64(at, true)) - arena.base;
-    const end = start + arena.view.getUint32(at + 8, true);
+  private showTable({ arena }: Vcpu, { address, bytes }: Descriptor): void {
+    const start = address - arena.base;
+    const end = start + bytes;
     if (start < 0 || end > arena.bytes) return;
     for (let entry = start; entry + DESC_BYTES <= end; entry += DESC_BYTES) {
       this.show(Number(arena.view.getBigUint64(entry, true)));

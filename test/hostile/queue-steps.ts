@@ -17,9 +17,11 @@ export abstract class QueueSteps {
   /** What it has read, as far as it matters. */
   private seen = "";
 
+  /** `batches`: buffers are given back as many at a time as there are. */
   constructor(
     protected readonly device: NetDevice,
     protected readonly live: Live,
+    protected readonly batches: boolean,
   ) {
     this.script = this.run();
   }
@@ -64,9 +66,9 @@ export abstract class QueueSteps {
     }
   }
 
-  /** Gives a buffer back: element, index, interrupt, each for itself. */
-  protected *giveBack(chain: Chain, bytes: number): Generator<Wait> {
-    this.live.ring.give(chain, bytes);
+  /** Gives buffers back: element, index, interrupt, each for itself. */
+  protected *giveBack(chains: readonly Chain[], bytes: number): Generator<Wait> {
+    for (const chain of chains) this.live.ring.give(chain, bytes);
     yield "nothing";
     this.live.ring.publish();
     yield "nothing";
@@ -82,8 +84,9 @@ export class ReceiveSteps extends QueueSteps {
     device: NetDevice,
     live: Live,
     private readonly frames: readonly Uint8Array[],
+    batches: boolean,
   ) {
-    super(device, live);
+    super(device, live, batches);
   }
 
   protected *run(): Generator<Wait> {
@@ -96,7 +99,7 @@ export class ReceiveSteps extends QueueSteps {
       writeHeader(content, { ...PLAIN, numBuffers: 1 });
       content.set(frame, HEADER_BYTES);
       const written = chain.write(content);
-      yield* this.giveBack(chain, written);
+      yield* this.giveBack([chain], written);
       yield "nothing";
     }
     yield "end";
@@ -109,15 +112,17 @@ export class TransmitSteps extends QueueSteps {
 
   protected *run(): Generator<Wait> {
     for (;;) {
-      const count = yield* this.look();
+      let left = yield* this.look();
       this.live.ring.disableNotifications();
       yield "nothing";
-      for (let i = 0; i < count; i++) {
-        const chain = this.live.ring.take();
-        this.sent.push(chain.read().subarray(HEADER_BYTES));
+      while (left > 0) {
+        const count = this.batches ? left : 1;
+        const chains = Array.from({ length: count }, () => this.live.ring.take());
+        for (const chain of chains) this.sent.push(chain.read().subarray(HEADER_BYTES));
         yield "nothing";
-        yield* this.giveBack(chain, 0);
+        yield* this.giveBack(chains, 0);
         yield "nothing";
+        left -= count;
       }
     }
   }

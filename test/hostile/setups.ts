@@ -2,7 +2,12 @@
 // small, so that a case is cheap and the ends of the rings are near. Used by workbench.ts.
 
 import { Guest, type GuestOptions, STATIC_IP } from "../model/guest";
-import { type NetOptions, USUAL_FEATURES } from "../model/net/net-device";
+import {
+  type NetOptions,
+  PACKED_FEATURES,
+  PACKED_IN_ORDER_FEATURES,
+  USUAL_FEATURES,
+} from "../model/net/net-device";
 import type { FeatureName } from "../model/virtio/features";
 import type { Setup } from "./cases";
 
@@ -40,6 +45,9 @@ const CONTROL: readonly FeatureName[] = [
   "speed_duplex",
 ];
 
+/** Notifications in four bytes, under names of the device's; and queues that are reset alone. */
+const NOTIFYING: readonly FeatureName[] = ["notification_data", "notif_config_data", "ring_reset"];
+
 const PLAIN: readonly FeatureName[] = ["mac", "status", "version_1"];
 const without = (features: readonly FeatureName[], name: FeatureName) =>
   features.filter((feature) => feature !== name);
@@ -61,6 +69,19 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
   control: { net: { features: [...USUAL_FEATURES, ...OFFLOADS, ...CONTROL, "rss"] } },
   pairs: {
     net: { features: [...USUAL_FEATURES, ...CONTROL, "mq", "rss"], pairs: PAIRS },
+    memoryMib: 2 + PAIRS * 4 + 2,
+    cpus: PAIRS,
+  },
+  ordered: { net: { features: [...USUAL_FEATURES, ...OFFLOADS, "in_order"] } },
+  packed: { net: { features: [...PACKED_FEATURES, ...OFFLOADS] } },
+  packed_ordered: {
+    net: { features: [...PACKED_IN_ORDER_FEATURES, "notification_data"], rxSize: 13, txSize: 11 },
+  },
+  packed_pairs: {
+    net: {
+      features: [...PACKED_FEATURES, ...CONTROL, "mq", "rss", "hash_report", ...NOTIFYING],
+      pairs: PAIRS,
+    },
     memoryMib: 2 + PAIRS * 4 + 2,
     cpus: PAIRS,
   },

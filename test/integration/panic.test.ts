@@ -3,6 +3,9 @@
  * `exit` event, status 35. The image is test/fixtures/crash/crash.ts on the boot code that ships.
  */
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { assert, suite } from "qemu-test-harness";
 
 const test = suite("panic", { timeoutMs: 30_000 });
@@ -105,6 +108,89 @@ for (const crash of CRASHES) {
     assert.is(panic?.function, crash.function);
     assert.is(panic?.cpu, Number(crash.commandLine.at(-1)));
     assert.is(events.at(-1)?.event, "exit");
+  });
+}
+
+/** Where the packed part (boot/packed.h) is in the image, which is its last segment. */
+function placesOf(elf: Buffer): { head: number; streams: number } {
+  const segment = Number(elf.readBigUInt64LE(0x20)) + 56 * (elf.readUInt16LE(0x38) - 1);
+  const head = Number(elf.readBigUInt64LE(segment + 8));
+  const end = head + Number(elf.readBigUInt64LE(segment + 32));
+  return { head, streams: end - elf.readUInt32LE(head + 4) - elf.readUInt32LE(head + 8) };
+}
+
+interface Damage {
+  name: string;
+  cause: string;
+  message: string;
+  /** Changes the image; `head` is the offset of its head, `streams` that of its streams. */
+  damage: (elf: Buffer, head: number, streams: number) => void;
+}
+
+const DAMAGED = "the packed image is not what the build wrote";
+const DAMAGES: Damage[] = [
+  {
+    name: "a packed image that copies from before its beginning",
+    cause: "failed check",
+    message: DAMAGED,
+    damage: (elf, _, streams) => elf.writeUInt8(0xff, streams),
+  },
+  {
+    name: "a packed image with a number that has no end",
+    cause: "failed check",
+    message: DAMAGED,
+    damage: (elf, _, streams) => elf.fill(0, streams + 100, streams + 120),
+  },
+  {
+    name: "a packed image whose numbers end too soon",
+    cause: "failed check",
+    message: DAMAGED,
+    damage: (elf, head) => elf.writeUInt32LE(1000, head + 4),
+  },
+  {
+    name: "a packed image whose single bytes end too soon",
+    cause: "failed check",
+    message: DAMAGED,
+    damage: (elf, head) => elf.writeUInt32LE(1000, head + 8),
+  },
+  {
+    name: "a packed image with bytes left over",
+    cause: "failed check",
+    message: DAMAGED,
+    damage: (elf, head) => elf.writeUInt32LE(elf.readUInt32LE(head + 8) + 1, head + 8),
+  },
+  {
+    name: "a packed image for another place",
+    cause: "failed check",
+    message: DAMAGED,
+    damage: (elf, head) => elf.writeUInt32LE(elf.readUInt32LE(head) - 1, head),
+  },
+  {
+    name: "an exception before anything is unpacked",
+    cause: "cpu exception",
+    message: "exception while the image was unpacked",
+    // The streams would then lie where nothing is mapped.
+    damage: (elf, head) => elf.writeUInt32LE(0x7ffffff0, head + 4),
+  },
+];
+
+for (const { name, cause, message, damage } of DAMAGES) {
+  test(`${name}: a panic that needs nothing of what is packed`, async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "vireo-damaged-"));
+    t.cleanup(() => rmSync(folder, { recursive: true }));
+    const elf = readFileSync("build/crash.elf");
+    const { head, streams } = placesOf(elf);
+    damage(elf, head, streams);
+    const image = join(folder, "damaged.elf");
+    writeFileSync(image, elf);
+    const vm = await t.vm({ image, append: "check0", accelerator: "tcg" });
+    const { events } = await vm.failure();
+    const names = events.map(({ event }) => event);
+    assert.equal(names, ["panic", "exit"]);
+    assert.is(events[0]?.cause, cause);
+    assert.is(events[0]?.message, message);
+    assert.is(events[0]?.function, "user_unpack");
+    assert.match(String(events[0]?.rip), /^0x[0-9a-f]+$/);
   });
 }
 

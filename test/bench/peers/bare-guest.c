@@ -41,7 +41,7 @@ typedef struct {
 } Ring;
 
 /* Read-only to ring 3: ring 0 fills it in at boot. */
-__attribute__((section(".rodata.facts"))) MachineFacts machine_facts = {0};
+__attribute__((section(".bss.facts"))) MachineFacts machine_facts;
 /* Keeps the section of the image's linker script alive. */
 __attribute__((section(".data"))) static volatile uint32_t frames_seen = 1;
 

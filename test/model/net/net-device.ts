@@ -61,7 +61,7 @@ export class NetDevice implements Worker {
   active = 1;
   /** Chooses the pair for a received frame, before everything else. */
   steer: ((frame: Buffer) => number) | undefined;
-  /** Called before a reset, while the queues are still there. */
+  /** Called before a reset, of the device or of a queue, while the queues are still there. */
   onStop: (() => void) | undefined;
   /** Directions that stand still: a host that is busy elsewhere. */
   readonly paused = { rx: false, tx: false };
@@ -87,7 +87,10 @@ export class NetDevice implements Worker {
       needed: () => this.neededQueues(),
       start: () => this.start(),
       stop: () => this.stop(),
-      stopQueue: (queue) => this.liveAt(queue.index)?.audit.close(),
+      stopQueue: (queue) => {
+        this.onStop?.();
+        this.liveAt(queue.index)?.audit.close();
+      },
       startQueue: (queue) => this.restartQueue(queue),
     });
     this.receiver = new NetReceiver(this);
