@@ -76,12 +76,14 @@ export class Lane {
     if (worked && (config.mode == config.Mode.Adaptive || config.app == config.App.Source))
       return 0;
     const pair = this.pair;
+    const now = this.start;
     const frames = pair.rx.statistics.packets;
     const moderation = this.moderation;
     const isModerate = config.mode == config.Mode.Adaptive && pair.countsAhead;
-    if (pair.arm(this.runner.blocked, isModerate ? moderation.choose(frames) : 1)) return 0;
+    const ahead = isModerate ? moderation.choose(now, frames) : 1;
+    if (pair.arm(this.runner.blocked, ahead)) return 0;
     let sooner = min(deadline, this.runner.deadline());
-    if (isModerate) sooner = moderation.sleep(frames, sooner);
+    if (isModerate) sooner = moderation.sleep(now, frames, sooner);
     if (pair.tx.ring.outstanding != 0) sooner = min(sooner, watchdog.due);
     return pair.rxVector == 0 ? min(sooner, deadlineIn(POLL_US)) : sooner;
   }

@@ -5,7 +5,7 @@
  * an interrupt and not twenty. Used by lane.ts in adaptive mode.
  *
  *   at rest --- 16 frames and more since the last sleep ---> load
- *   load --- 10 sleeps in a row with fewer than 4 frames each ---> at rest
+ *   load --- 5 ms without a sleep that brought 4 frames ---> at rest
  *
  * 16 frames is what a load has and a conversation has not: who waits for answers to fewer is not
  * made to wait.
@@ -14,33 +14,27 @@ import { deadlineIn } from "./time";
 
 const LOAD_FRAMES: u64 = 16;
 const FEW_FRAMES: u64 = 4;
-const QUIET_SLEEPS: u32 = 10;
+const LOAD_US: u64 = 5000;
 
 const AHEAD: u32 = 64;
 const PATIENCE_US: u64 = 100;
 
 export class Moderation {
-  /** Sleeps in a row that brought few frames, at most QUIET_SLEEPS: then it is at rest. */
-  private quiet: u32 = QUIET_SLEEPS;
-  /** What `quiet` will be if it sleeps now. */
-  private next: u32 = QUIET_SLEEPS;
+  /** Until when it is under load, by the time stamp counter. */
+  private loadEnd: u64 = 0;
   /** Frames received before the last sleep. */
   private before: u64 = 0;
 
-  /** `frames` were received in all: for how many more to ask for an interrupt before a sleep. */
-  choose(frames: u64): u32 {
-    const came = frames - this.before;
-    let next = this.quiet;
-    if (came >= LOAD_FRAMES) next = 0;
-    else if (next != QUIET_SLEEPS) next = came < FEW_FRAMES ? next + 1 : 0;
-    this.next = next;
-    return next == QUIET_SLEEPS ? 1 : AHEAD;
+  /** At `now` `frames` were received in all: for how many more to ask for an interrupt. */
+  choose(now: u64, frames: u64): u32 {
+    const enough = now < this.loadEnd ? FEW_FRAMES : LOAD_FRAMES;
+    if (frames - this.before >= enough) this.loadEnd = deadlineIn(LOAD_US);
+    return now < this.loadEnd ? AHEAD : 1;
   }
 
   /** It sleeps: until `deadline`, or sooner to look for frames too few for their interrupt. */
-  sleep(frames: u64, deadline: u64): u64 {
+  sleep(now: u64, frames: u64, deadline: u64): u64 {
     this.before = frames;
-    this.quiet = this.next;
-    return this.next == QUIET_SLEEPS ? deadline : min(deadline, deadlineIn(PATIENCE_US));
+    return now < this.loadEnd ? min(deadline, deadlineIn(PATIENCE_US)) : deadline;
   }
 }

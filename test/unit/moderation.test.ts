@@ -76,7 +76,7 @@ for (const [name, features] of [
     const guest = start(t, features);
     answersAtOnce(guest);
     framesEach(guest, 20, 40, 50);
-    pass(guest, 2000);
+    pass(guest, 6000);
     for (let i = 0; i < 5; i++) answersAtOnce(guest);
   });
 
