@@ -100,24 +100,26 @@ typedef struct {
 typedef uint64_t __attribute__((aligned(1), may_alias)) Unaligned;
 
 /* The next bits of the numbers, from the highest bit on: 57 at least. */
-static uint64_t next_bits(const Reader *reader) {
+static inline uint64_t next_bits(const Reader *reader) {
     if (reader->bit >= reader->bits_end) damaged();
     Unaligned bytes = *(const Unaligned *)(packed_streams + reader->bit / 8);
     return __builtin_bswap64(bytes) << reader->bit % 8;
 }
 
-static uint32_t read_bit(Reader *reader) {
-    uint64_t bits = next_bits(reader);
-    reader->bit++;
-    return (uint32_t)(bits >> 63);
-}
-
-static uint32_t read_number(Reader *reader) {
-    uint64_t bits = next_bits(reader);
+/* The number that the bits begin with. */
+static inline uint32_t number_in(Reader *reader, uint64_t bits) {
     uint32_t zeros = bits != 0 ? (uint32_t)__builtin_clzll(bits) : 64;
     if (zeros > NUMBER_ZEROS_MAX) damaged();
     reader->bit += 2 * zeros + 1;
     return (uint32_t)(bits >> (63 - 2 * zeros));
+}
+
+/* A block's first bit and first number are read at once. */
+static inline uint32_t read_kind_and_number(Reader *reader, bool *is_new) {
+    uint64_t bits = next_bits(reader);
+    *is_new = bits >> 63;
+    reader->bit++;
+    return number_in(reader, bits << 1);
 }
 
 static uint32_t read_byte(Reader *reader) {
@@ -139,9 +141,12 @@ static void unpack(void) {
     bool behind_literals = false;
     uint8_t *to = unpacked_start;
     while (to < unpacked_end) {
-        bool is_new = read_bit(&reader);
-        if (is_new) distance = (read_number(&reader) - 1ull) * 256 + read_byte(&reader) + 1;
-        uint32_t length = read_number(&reader) + is_new;
+        bool is_new;
+        uint32_t length = read_kind_and_number(&reader, &is_new);
+        if (is_new) {
+            distance = (length - 1ull) * 256 + read_byte(&reader) + 1;
+            length = number_in(&reader, next_bits(&reader)) + 1;
+        }
         if (length > (uint64_t)(unpacked_end - to)) damaged();
         if (is_new || behind_literals) {
             if (distance == 0 || distance > (uint64_t)(to - unpacked_start)) damaged();

@@ -46,7 +46,13 @@ __attribute__((section(".bss.facts"))) MachineFacts machine_facts;
 __attribute__((section(".data"))) static volatile uint32_t frames_seen = 1;
 
 uint64_t call_ring0(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t service);
-__asm__(".text\n.global call_ring0\ncall_ring0:\n    ud2\n    ret\n");
+__asm__(
+    ".section .text.call_ring0, \"ax\"\n"
+    ".global call_ring0\n"
+    "call_ring0:\n"
+    "    ud2\n"
+    "    ret\n"
+    ".text\n");
 
 static _Noreturn void end(void) {
     __asm__ volatile("outb %b0, %w1" ::"a"(0x11), "Nd"(PORT_EXIT));
