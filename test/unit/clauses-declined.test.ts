@@ -2,10 +2,12 @@
 // who asks: whatever is on offer, it is not asked for. Named after the clauses.
 
 import { assert, internetChecksum, suite } from "qemu-test-harness";
+import { ModelError } from "../model/errors";
 import { type Guest, makeGuest, startGuest } from "../model/guest";
 import { USUAL_FEATURES } from "../model/net/net-device";
 import { GSO, type NetHeader } from "../model/net/net-header";
 import { pseudoSum } from "../model/net/tx-check";
+import type { Chain } from "../model/virtio/chain";
 import type { FeatureName } from "../model/virtio/features";
 
 const test = suite("clauses declined");
@@ -98,6 +100,69 @@ for (const withUso of [true, false]) {
     assert.equal(guest.errors(), withUso ? [] : [refusal]);
   });
 }
+
+// ---- commands ----------------------------------------------------------------------------------
+
+/** What the device must have agreed to for each command. */
+const COMMANDS: readonly (readonly [string, FeatureName])[] = [
+  ["rx promiscuous on", "ctrl_rx"],
+  ["rx nobcast on", "ctrl_rx_extra"],
+  ["mac table - -", "ctrl_rx"],
+  ["mac set 52:54:00:12:34:57", "ctrl_rx"],
+  ["vlan add 5", "ctrl_vlan"],
+  ["coal rx 10 20", "notf_coal"],
+  ["coal tx 10 20", "notf_coal"],
+  ["coal vq 0 10 20", "vq_notf_coal"],
+  ["coal vq 0", "vq_notf_coal"],
+  ["offloads -guest_csum", "ctrl_guest_offloads"],
+  ["devstats", "device_stats"],
+  ["rss on", "rss"],
+  ["queues 1", "mq"],
+];
+
+const CONTROL: readonly FeatureName[] = [
+  ...["ctrl_vq", "ctrl_rx", "ctrl_rx_extra", "ctrl_vlan", "ctrl_mac_addr", "ctrl_guest_offloads"],
+  ...["notf_coal", "vq_notf_coal", "device_stats", "mq", "rss"],
+] as FeatureName[];
+
+for (const [line, needed] of COMMANDS) {
+  test(`§5.1.9.5: '${line}' without ${needed} is an error, and nothing is sent`, (t) => {
+    // With RSS the number of pairs can be told in another way.
+    const gone = needed === "mq" ? ["mq", "rss"] : [needed];
+    const features = [...LARGE, ...CONTROL].filter((name) => !gone.includes(name));
+    const guest = startGuest(t, { net: { features } });
+    guest.settle();
+    const before = guest.nic.control.commands.length;
+    guest.machine.console.type(line);
+    guest.settle();
+    const verb = line.split(" ")[0];
+    assert.equal(guest.errors(), [`${verb}: the device has not agreed to ${needed}`]);
+    assert.is(guest.nic.control.commands.length, before);
+  });
+}
+
+test("§5.1.9.5: an answer whose ack the device did not write is no OK", (t) => {
+  const guest = startGuest(t, { net: { features: [...LARGE, ...CONTROL] } });
+  guest.settle();
+  const control = guest.nic.controlLive;
+  if (control === undefined) throw new ModelError("there is no control queue");
+  const { ring } = control;
+  const taken: Chain[] = [];
+  const take = ring.take.bind(ring);
+  ring.take = () => {
+    const chain = take();
+    taken.push(chain);
+    return chain;
+  };
+  guest.nic.control.responder = () => "never";
+  guest.machine.console.type("vlan add 5");
+  guest.until(() => taken.length > 0, "the device has the command");
+  // It is given back with a length, but nothing was written into it.
+  for (const chain of taken) ring.give(chain, 1);
+  guest.nic.publish(control);
+  guest.until(() => guest.machine.console.find("control") !== undefined, "it is told");
+  assert.is(guest.machine.console.find("control")?.result, "refused");
+});
 
 // ---- longer headers ----------------------------------------------------------------------------
 

@@ -55,6 +55,12 @@ interface Found {
   readonly next: Place;
 }
 
+/** A buffer that was seen in the ring, and a hash of its descriptors as they were then. */
+interface Seen {
+  readonly chain: Chain;
+  readonly hash: number;
+}
+
 export class PackedRing implements DeviceRing {
   /** Buffers given back, and slots that used descriptors stand for, modulo 65,536. */
   usedIdx = 0;
@@ -75,7 +81,7 @@ export class PackedRing implements DeviceRing {
   private readonly driver: number;
   private readonly device: number;
   /** Buffers that were seen in the ring and not taken; and the place behind the last of them. */
-  private readonly seen: Chain[] = [];
+  private readonly seen: Seen[] = [];
   private scanned: Place;
   /** Slots from `used` to `scanned`: the driver must not have more there than the ring has. */
   private slotsInUse = 0;
@@ -124,21 +130,37 @@ export class PackedRing implements DeviceRing {
   /** Looks at what the driver has offered beyond what was seen already. */
   private scan(): void {
     for (let found = this.find(); found !== undefined; found = this.find()) {
-      this.seen.push(found.chain);
+      this.seen.push({ chain: found.chain, hash: this.hashOf(found.chain) });
       this.scanned = found.next;
     }
   }
 
   take(): Chain {
     this.scan();
-    const chain = this.seen.shift();
-    if (chain === undefined) throw this.wrong("nothing is available");
+    const seen = this.seen.shift();
+    if (seen === undefined) throw this.wrong("nothing is available");
+    const { chain, hash } = seen;
+    if (!this.hasLied && hash !== this.hashOf(chain)) {
+      throw this.wrong(`§2.8.16: buffer ${chain.head} has changed since it was offered`);
+    }
     return chain;
   }
 
   /** Puts back the buffers that were taken last. */
   untake(chains: readonly Chain[]): void {
-    this.seen.unshift(...chains);
+    this.seen.unshift(...chains.map((chain) => ({ chain, hash: this.hashOf(chain) })));
+  }
+
+  private hashOf({ descriptors }: Chain): number {
+    const { view } = this.arena;
+    let hash = 0;
+    for (const slot of descriptors) {
+      const at = this.desc + DESC_BYTES * slot;
+      for (let word = at; word < at + DESC_BYTES; word += 4) {
+        hash = (Math.imul(hash, 31) + view.getUint32(word, true)) | 0;
+      }
+    }
+    return hash;
   }
 
   private wrong(what: string): DriverError {
