@@ -67,7 +67,7 @@ function payloadOf(number: number, length: number): Buffer {
  * once.
  */
 export async function echoLoad(
-  { net, peer, vm }: Pick<EchoGuest, "peer" | "vm"> & { readonly net: FramePort },
+  { net, peer, vm }: Omit<EchoGuest, "net"> & { readonly net: FramePort },
   load: EchoLoad,
 ): Promise<void> {
   const route = await peer.route(GUEST_IP);

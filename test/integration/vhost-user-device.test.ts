@@ -33,7 +33,7 @@ for (const [ring, features] of FORMATS) {
       const peer = new Peer(net);
       await peer.ping(GUEST_IP);
       const frameBytes = (n: number) => 60 + ((n * 7) % 1400);
-      await echoLoad({ net, peer, vm }, { count: 2000, window: 32, frameBytes });
+      await echoLoad({ net, peer, ready, vm }, { count: 2000, window: 32, frameBytes });
       const stats = await vm.stats();
       assert.is(sumQueues(stats, "rx", "packets"), net.sent);
       assert.is(sumQueues(stats, "tx", "packets"), net.received);

@@ -33,7 +33,12 @@ export type { GuestMemory } from "./backends/vhost-user-device-memory";
 export { type DeviceFeature, GSO, type NetHeaderFields } from "./backends/vhost-user-device-net";
 export { F_AVAIL, F_USED, PackedDeviceRing } from "./backends/vhost-user-device-packed";
 export type { DeviceQueue } from "./backends/vhost-user-device-queue";
-export { type Area, DESC_BYTES, type DeviceRing } from "./backends/vhost-user-device-ring";
+export {
+  type Area,
+  type Chain,
+  DESC_BYTES,
+  type DeviceRing,
+} from "./backends/vhost-user-device-ring";
 export { SplitDeviceRing } from "./backends/vhost-user-device-split";
 export * from "./codec/index";
 export { delay, Inbox, withDeadline } from "./deadline";

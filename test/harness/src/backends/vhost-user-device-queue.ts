@@ -29,6 +29,8 @@ interface Waiting {
 export interface QueueOwner {
   /** The guest has sent a frame. */
   frameFrom(queue: number, frame: Buffer, header: Buffer): void;
+  /** A buffer was taken from the ring. */
+  took(queue: DeviceQueue, chain: Chain): void;
   /** The driver broke a rule; the queue rests until it is started anew. */
   driverFault(queue: number, message: string): void;
   /** A queue has been started, or is about to be stopped while its ring still stands. */
@@ -156,6 +158,7 @@ export class DeviceQueue {
     for (let turns = 0; turns < TURN_MAX; ) {
       const chain = ring.take();
       if (chain !== undefined) {
+        this.owner.took(this, chain);
         this.sendOut(chain);
         ring.give(chain, 0);
         turns++;
@@ -230,6 +233,7 @@ export class DeviceQueue {
     const all = Buffer.concat([buildNetHeader(header, chains.length), frame]);
     let at = 0;
     for (const chain of chains) {
+      this.owner.took(this, chain);
       const before = at;
       for (const { address, bytes } of chain.segments) {
         const piece = all.subarray(at, at + bytes);

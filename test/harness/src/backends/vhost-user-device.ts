@@ -20,6 +20,7 @@ import { FramePort } from "./frame-port";
 import type { GuestMemory } from "./vhost-user-device-memory";
 import { type DeviceFeature, featureBits, type NetHeaderFields } from "./vhost-user-device-net";
 import type { DeviceQueue, QueueOwner } from "./vhost-user-device-queue";
+import type { Chain } from "./vhost-user-device-ring";
 import { Session } from "./vhost-user-device-session";
 import { loadSystem, type System } from "./vhost-user-device-system";
 
@@ -53,6 +54,8 @@ export class VhostUserDevice extends FramePort implements Backend, QueueOwner {
   /** Called for a queue that has been started, and for one whose ring is about to be given up. */
   onStart: (queue: DeviceQueue) => void = () => undefined;
   onStop: (queue: DeviceQueue) => void = () => undefined;
+  /** A buffer was taken from a ring for honest work. */
+  onTake: (queue: DeviceQueue, chain: Chain) => void = () => undefined;
   /** Frames from the guest with the queue and the net header that came with them. */
   onOutgoing: (frame: Buffer, header: Buffer, queue: number) => void = () => undefined;
   private system: System | undefined;
@@ -174,6 +177,10 @@ export class VhostUserDevice extends FramePort implements Backend, QueueOwner {
     this.take(frame);
   }
 
+  took(queue: DeviceQueue, chain: Chain): void {
+    this.onTake(queue, chain);
+  }
+
   driverFault(_queue: number, message: string): void {
     this.note(`driver: ${message}`);
     this.driverFaults.push(message);
@@ -208,9 +215,14 @@ export class VhostUserDevice extends FramePort implements Backend, QueueOwner {
     return session.memory;
   }
 
+  /** All queues of the connection at hand; none when QEMU is not connected. */
+  get queues(): readonly DeviceQueue[] {
+    return this.session?.queues ?? [];
+  }
+
   /** Queues whose rings run. */
   get running(): readonly DeviceQueue[] {
-    return (this.session?.queues ?? []).filter(({ running }) => running);
+    return this.queues.filter(({ running }) => running);
   }
 
   /** Waits until `condition` holds; it is asked again whenever there may be something new. */
