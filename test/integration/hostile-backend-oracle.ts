@@ -131,6 +131,15 @@ export class MemoryOracle {
     if (pool !== undefined) pool.seen[Math.floor((address - pool.base) / pool.stride)] = 1;
   }
 
+  /** Addresses of the packet buffers that stand in a ring. */
+  buffersIn(queue: DeviceQueue): number[] {
+    const found = this.descriptors(queue).filter(({ address, bytes }) => {
+      const pool = this.poolOf(address);
+      return pool !== undefined && pool.stride === bytes && (address - pool.base) % bytes === 0;
+    });
+    return found.map(({ address }) => address);
+  }
+
   /** Every buffer that stands in a ring: before and after whatever the device does amiss. */
   showAll(): void {
     const { memory } = this.net;
@@ -205,8 +214,9 @@ export class MemoryOracle {
       this.fault(`memory at 0x${address.toString(16)} was written, and is nobody's`);
     }
     for (const pool of this.pools) {
+      const canary = Buffer.alloc(pool.stride, CANARY);
       for (const buffer of this.unseen(pool)) {
-        if (buffer.every((byte) => byte === CANARY)) continue;
+        if (canary.equals(buffer)) continue;
         this.fault("a packet buffer was written that the device was never shown");
       }
     }

@@ -35,7 +35,7 @@ export const setupName = ({ pairs, ring }: HostileSetup) =>
   `${ring}, ${pairs} queue pair${pairs === 1 ? "" : "s"}`;
 
 /** With offloads to lie about. */
-const FEATURES: readonly DeviceFeature[] = [
+export const FEATURES: readonly DeviceFeature[] = [
   ...USUAL_FEATURES,
   "guest_csum",
   "guest_tso4",
@@ -98,6 +98,10 @@ export class Scene {
     // The guest's own frames and the answer to ours; from here on it speaks when it is spoken to.
     await net.until(() => net.received >= ANNOUNCEMENTS + 1, READY_MS, "announcements");
     return new Scene(vm, net, peer, oracle, setup, route);
+  }
+
+  get isMergeable(): boolean {
+    return (this.setup.features ?? FEATURES).includes("mrg_rxbuf");
   }
 
   get pairs(): number {

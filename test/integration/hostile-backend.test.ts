@@ -2,9 +2,19 @@
 // sequences of them. The guest must name what went wrong, keep its memory, answer on its console,
 // and carry traffic again with a device that behaves.
 
-import { assert, HarnessError, suite } from "qemu-test-harness";
+import {
+  assert,
+  type DeviceFeature,
+  delay,
+  HarnessError,
+  messageOf,
+  Random,
+  suite,
+  type TestContext,
+} from "qemu-test-harness";
+import { ACTS } from "./hostile-backend-acts";
 import { ATTACKS, type BackendAttack } from "./hostile-backend-attacks";
-import { type HostileSetup, Scene, setupName } from "./hostile-backend-scene";
+import { FEATURES, type HostileSetup, Scene, setupName } from "./hostile-backend-scene";
 
 const test = suite("hostile backend", { timeoutMs: 60_000 });
 
@@ -15,6 +25,17 @@ const SETUPS: readonly HostileSetup[] = [
   { ring: "packed", pairs: 2 },
 ];
 const DROP_MS = 5000;
+
+/** Random sequences: for how long, all setups together, and from which seed on. */
+const SECONDS = Number(process.env.VIREO_HOSTILE_SECONDS ?? "20");
+const SEED = Number(process.env.VIREO_HOSTILE_SEED ?? "1");
+const ACTS_MAX = 8;
+const PAUSE_MS_MAX = 4;
+/** Then another guest is booted, with other features. */
+const SEQUENCES_PER_BOOT = 40;
+const SEQUENCES_MIN = 5;
+/** Beyond the time for sequences: boots, and the sequence at hand. */
+const SLACK_MS = 60_000;
 
 const sum = (drops: Readonly<Record<string, number>>) =>
   Object.values(drops).reduce((total, count) => total + count, 0);
@@ -88,6 +109,122 @@ for (const setup of SETUPS) {
     );
     await scene.vm.stop();
   });
+}
+
+const DISCONNECTS = 3;
+const LINK_MS = 10_000;
+
+for (const setup of SETUPS) {
+  test(`the device disconnects in the middle and comes back, ${setupName(setup)}`, async (t) => {
+    const scene = await Scene.boot(t, setup);
+    const { net, vm } = scene;
+    for (let i = 0; i < DISCONNECTS; i++) {
+      scene.oracle.plant();
+      // Frames to send are outstanding, and frames that came are not answered yet.
+      await scene.fillTransmit(i % setup.pairs);
+      scene.oracle.showAll();
+      scene.rx(0).push(scene.datagram("cut off"), {});
+      const mark = scene.mark();
+      const { connections } = net;
+      const saw = (up: boolean) => () => scene.since(mark, "link").some((link) => link.up === up);
+      net.disconnect();
+      await net.until(saw(false), LINK_MS, "link down");
+      await scene.stats();
+      await net.until(saw(true), LINK_MS, "link up");
+      const isBack = () => net.connections > connections && net.running.length === 2 * setup.pairs;
+      await net.until(isBack, LINK_MS, "queues that run again");
+      await scene.reset();
+      assert.equal(await scene.judge(), []);
+    }
+    await vm.stop();
+  });
+}
+
+/** What is offered in the n-th boot: all the first time, then some of it, and perhaps IN_ORDER. */
+function featuresOf(boot: number, random: Random): readonly DeviceFeature[] {
+  if (boot === 0) return FEATURES;
+  const kept = FEATURES.filter(() => random.below(3) > 0);
+  const usable = kept.includes("guest_csum")
+    ? kept
+    : kept.filter((name) => !name.startsWith("guest_"));
+  // Without mrg_rxbuf large frames would take buffers of 64 KiB each.
+  const small = usable.includes("mrg_rxbuf")
+    ? usable
+    : usable.filter((name) => !name.startsWith("guest_tso"));
+  return random.below(2) === 0 ? small : [...small, "in_order"];
+}
+
+/** A few acts, then a device that behaves. Answers what was wrong. */
+async function sequence(scene: Scene, random: Random, said: string[]): Promise<string[]> {
+  const { net, oracle } = scene;
+  oracle.plant();
+  const mark = scene.mark();
+  const { recoveries } = await scene.stats();
+  for (let acts = 1 + random.below(ACTS_MAX); acts > 0; acts--) {
+    const what = random.pick(ACTS)(scene, random);
+    if (what !== undefined) said.push(what);
+    if (random.below(3) > 0) continue;
+    await delay(random.below(PAUSE_MS_MAX));
+    said.push("pause");
+  }
+  await scene.stats();
+  // What still waits in the device has a header that lies, perhaps.
+  for (const queue of net.queues) queue.forget();
+  await scene.reset();
+  const after = await scene.stats();
+  const reasons = scene.since(mark, "error").length + scene.since(mark, "warning").length;
+  const wrong: string[] = [];
+  // One of them we have asked for.
+  if (after.recoveries - recoveries - 1 > reasons) wrong.push("a reset without a reason");
+  if (net.running.length !== 2 * scene.pairs) wrong.push("not all queues run");
+  return [...wrong, ...(await scene.judge())];
+}
+
+/** Sequences on one guest, from `first` on, for at most `ms`. Answers how many. */
+async function sequences(scene: Scene, first: number, ms: number): Promise<number> {
+  await scene.reset();
+  const free = async () => (await scene.stats()).queues.map((queue) => queue.pool_free);
+  const before = await free();
+  const end = Date.now() + ms;
+  let count = 0;
+  // However slow the machine is just now, there are some.
+  for (; count < SEQUENCES_PER_BOOT && (count < SEQUENCES_MIN || Date.now() < end); count++) {
+    const number = first + count;
+    const said: string[] = [];
+    const fail = (wrong: string) =>
+      new HarnessError(`seed ${SEED}, sequence ${number}: ${said.join("; ")}: ${wrong}`);
+    const random = new Random(SEED + 7919 * number);
+    const wrong = await sequence(scene, random, said).catch((error: unknown) => {
+      throw fail(messageOf(error));
+    });
+    if (wrong.length > 0) throw fail(wrong.join("; "));
+  }
+  await scene.reset();
+  assert.equal(await free(), before, "packets have leaked");
+  await scene.vm.stop();
+  return count;
+}
+
+async function longRun(t: TestContext, setup: HostileSetup, ms: number): Promise<void> {
+  const random = new Random(SEED);
+  let count = 0;
+  let boots = 0;
+  let errors = 0;
+  for (let left = ms; left > 0; boots++) {
+    const scene = await Scene.boot(t, { ...setup, features: featuresOf(boots, random) });
+    const start = Date.now();
+    count += await sequences(scene, count, left);
+    left -= Date.now() - start;
+    errors += scene.since(0, "error").length;
+    await scene.vm.kill();
+  }
+  t.log(`seed ${SEED}: ${count} sequences in ${boots} guests, ${errors} errors named`);
+}
+
+for (const setup of SETUPS) {
+  const ms = (SECONDS * 1000) / SETUPS.length;
+  const handler = (t: TestContext) => longRun(t, setup, ms);
+  test(`sequences at random, ${setupName(setup)}`, handler, { timeoutMs: ms + SLACK_MS });
 }
 
 test.run();

@@ -193,6 +193,11 @@ export class DeviceQueue {
     this.work();
   }
 
+  /** Drops the frames that wait for buffers. */
+  forget(): void {
+    this.backlog.length = 0;
+  }
+
   /** Frames that wait for buffers. */
   get waiting(): number {
     return this.backlog.length;

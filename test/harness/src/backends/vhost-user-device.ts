@@ -262,8 +262,9 @@ export class VhostUserDevice extends FramePort implements Backend, QueueOwner {
   /** Ends the connection, whatever is under way; with `reconnect` QEMU comes back. */
   disconnect(): void {
     const { session, system } = this;
-    this.session = undefined;
+    // Those that hear of queues that stop may still look at memory.
     session?.close();
+    this.session = undefined;
     if (session !== undefined && system !== undefined && !this.stopped) system.signal(this.wake);
   }
 
