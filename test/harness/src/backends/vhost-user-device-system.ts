@@ -102,8 +102,8 @@ export class System {
   private readonly counter = offHeap(8);
 
   constructor(private readonly koffi: typeof Koffi) {
-    const process = koffi.load(null);
-    const entries = Object.entries(PROTOTYPES).map(([name, text]) => [name, process.func(text)]);
+    const library = koffi.load(null);
+    const entries = Object.entries(PROTOTYPES).map(([name, text]) => [name, library.func(text)]);
     this.library = Object.fromEntries(entries) as Library;
     this.message.writeBigUInt64LE(koffi.address(this.vector), 16);
     this.message.writeBigUInt64LE(1n, 24);
