@@ -47,8 +47,6 @@ const STATS_MS = 5000;
 const ECHO_MS = 5000;
 const RESTART_MS = 10_000;
 const ERROR_MS = 5000;
-/** The guest tells its address when it starts, and once more a little later. */
-const ANNOUNCEMENTS = 2;
 /** From so few free descriptors on the driver looks for what was sent (a burst). */
 const TX_FREE_MAX = 64;
 const ECHO_SOURCE_PORT = 32_000;
@@ -95,8 +93,6 @@ export class Scene {
     const oracle = new MemoryOracle(net, pairs);
     const peer = new Peer(net);
     const route = await peer.route(GUEST_IP);
-    // The guest's own frames and the answer to ours; from here on it speaks when it is spoken to.
-    await net.until(() => net.received >= ANNOUNCEMENTS + 1, READY_MS, "announcements");
     return new Scene(vm, net, peer, oracle, setup, route);
   }
 
