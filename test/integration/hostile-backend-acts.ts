@@ -26,7 +26,6 @@ const EDGES: readonly number[] = [
   ...[0xffff_fff4, 0xffff_ffff],
 ];
 const FRAMES_MAX = 12;
-const FRAME_BYTES_MAX = 4000;
 const FORGED_MAX = 4;
 const WORDS_MAX = 8;
 const STORM_MAX = 200;
@@ -52,14 +51,14 @@ function pushTo(scene: Scene, random: Random, frame: Buffer, header: Record<stri
 const frames: Act = (scene, random) => {
   const count = 1 + random.below(FRAMES_MAX);
   for (let i = 0; i < count; i++) {
-    pushTo(scene, random, scene.datagram(random.bytes(random.below(1400))), {});
+    pushTo(scene, random, scene.datagram(random.bytes(random.below(scene.datagramBytes))), {});
   }
   return `${count} frames`;
 };
 
 /** Anything at all behind the first bytes of a good frame. */
 const garbage: Act = (scene, random) => {
-  const frame = random.bytes(14 + random.below(scene.isMergeable ? FRAME_BYTES_MAX : 1400));
+  const frame = random.bytes(14 + random.below(scene.datagramBytes));
   scene.datagram("garbage").copy(frame, 0, 0, random.below(60));
   pushTo(scene, random, frame, {});
   return `garbage of ${frame.length} bytes`;

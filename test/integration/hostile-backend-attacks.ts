@@ -32,6 +32,9 @@ export interface BackendAttack {
 /** Neither a net header nor a frame fills these. */
 const HEADER_BYTES = 12;
 const FRAME_BYTES = 60;
+/** A datagram that takes three buffers, which is what the driver uses a table for. */
+const LARGE_BYTES = 8900;
+const LARGE_DATAGRAMS = 40;
 const STORM = 5000;
 const TOUCHES = 3000;
 const SILENT_FRAMES = 5;
@@ -275,7 +278,7 @@ const MERGES: readonly BackendAttack[] = [
     name: "§5.1.9.4.1: num_buffers is 1 for several",
     ...{ queue: "receive", drop: "any" },
     run: (scene, pair) =>
-      scene.net.sendWith(scene.datagram(Buffer.alloc(6000)), { numBuffers: 1 }, pair),
+      scene.net.sendWith(scene.datagram(Buffer.alloc(LARGE_BYTES)), { numBuffers: 1 }, pair),
   },
   {
     name: "§5.1.9.4.1: a ring full of one packet that never ends",
@@ -309,6 +312,25 @@ function rewrites(queue: "receive" | "transmit"): BackendAttack[] {
     },
   }));
 }
+
+/** What was taken is what counts: the driver reads nothing back from a table. */
+const TABLES: BackendAttack = {
+  name: "§2.7.5.3, §2.8.7: the tables of what is to be sent are rewritten",
+  queue: "transmit",
+  run: async (scene, pair) => {
+    const tx = scene.tx(pair);
+    const ring = ringOf(tx);
+    const chains = await scene.collect(pair, LARGE_DATAGRAMS, Buffer.alloc(LARGE_BYTES, 7));
+    const tables = scene.oracle.tablesIn(tx);
+    if (tables.length < LARGE_DATAGRAMS) throw new Error(`${tables.length} indirect tables`);
+    scene.oracle.showAll();
+    const random = new Random(SEED);
+    for (const { address, bytes } of tables) scene.net.memory.write(address, random.bytes(bytes));
+    for (const chain of chains) ring.give(chain, 0);
+    tx.flush(ring);
+    scene.poke(pair);
+  },
+};
 
 const TOUCH: BackendAttack = {
   name: "a frame is written to after it was given back",
@@ -416,6 +438,7 @@ export const ATTACKS: readonly BackendAttack[] = [
   ...jumps("transmit"),
   TX_LENGTHS,
   ...rewrites("transmit"),
+  TABLES,
   ...suppression("transmit"),
   ...STORMS,
   STALL,

@@ -140,13 +140,20 @@ export class MemoryOracle {
     return found.map(({ address }) => address);
   }
 
+  /** The indirect tables that stand in a ring. */
+  tablesIn(queue: DeviceQueue): Area[] {
+    return this.descriptors(queue).filter(
+      ({ address, bytes, flags }) =>
+        (flags & F_INDIRECT) !== 0 && this.net.memory.has(address, bytes),
+    );
+  }
+
   /** Every buffer that stands in a ring: before and after whatever the device does amiss. */
   showAll(): void {
     const { memory } = this.net;
     for (const queue of this.net.queues) {
-      for (const { address, bytes, flags } of this.descriptors(queue)) {
-        this.showAt(address);
-        if ((flags & F_INDIRECT) === 0 || !memory.has(address, bytes)) continue;
+      for (const { address } of this.descriptors(queue)) this.showAt(address);
+      for (const { address, bytes } of this.tablesIn(queue)) {
         const table = memory.copy(address, bytes);
         for (let at = 0; at + DESC_BYTES <= bytes; at += DESC_BYTES) {
           this.showAt(Number(table.readBigUInt64LE(at)));

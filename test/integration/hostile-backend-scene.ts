@@ -34,14 +34,17 @@ export interface HostileSetup {
 export const setupName = ({ pairs, ring }: HostileSetup) =>
   `${ring}, ${pairs} queue pair${pairs === 1 ? "" : "s"}`;
 
-/** With offloads to lie about. */
+/** With offloads to lie about, and frames that take several buffers. */
 export const FEATURES: readonly DeviceFeature[] = [
   ...USUAL_FEATURES,
+  "host_mtu",
   "guest_csum",
   "guest_tso4",
   "guest_tso6",
 ];
 
+const LARGE_MTU = 9000;
+const SMALL_MTU = 1500;
 const READY_MS = 30_000;
 const STATS_MS = 5000;
 const ECHO_MS = 5000;
@@ -49,6 +52,8 @@ const RESTART_MS = 10_000;
 const ERROR_MS = 5000;
 /** From so few free descriptors on the driver looks for what was sent (a burst). */
 const TX_FREE_MAX = 64;
+/** Of IPv4 and UDP. */
+const HEADERS_BYTES = 28;
 const ECHO_SOURCE_PORT = 32_000;
 /** Answers that no attack asks for go here. */
 const FLOOD_SOURCE_PORT = 32_001;
@@ -78,7 +83,7 @@ export class Scene {
     const net = vhostUserDevice({ features, queues: pairs, reconnect: true });
     const vm = await t.vm({
       cpus: pairs,
-      nics: [{ backend: net }],
+      nics: [{ backend: net, options: usual.includes("host_mtu") ? { host_mtu: LARGE_MTU } : {} }],
       append: `${STATIC_ADDRESS} ${append}`,
       errorsAllowed: [/^(receive|transmit) queue: /],
       stderrAllowed: [/vhost/i, /Failed to (read|set|write)/, /Unexpected end-of-file/],
@@ -96,8 +101,10 @@ export class Scene {
     return new Scene(vm, net, peer, oracle, setup, route);
   }
 
-  get isMergeable(): boolean {
-    return (this.setup.features ?? FEATURES).includes("mrg_rxbuf");
+  /** The longest datagram that fits. */
+  get datagramBytes(): number {
+    const isLarge = (this.setup.features ?? FEATURES).includes("host_mtu");
+    return (isLarge ? LARGE_MTU : SMALL_MTU) - HEADERS_BYTES;
   }
 
   get pairs(): number {
@@ -137,19 +144,23 @@ export class Scene {
    * Keeps what the guest sends on a pair, until so much is outstanding that the driver looks for
    * what was sent at every turn. Answers all of it.
    */
-  async fillTransmit(pair: number): Promise<Chain[]> {
+  fillTransmit(pair: number): Promise<Chain[]> {
+    return this.collect(pair, this.tx(pair).size - TX_FREE_MAX + 8, "flood");
+  }
+
+  /** Has so many datagrams answered on a pair, and keeps the answers. */
+  async collect(pair: number, count: number, payload: string | Buffer): Promise<Chain[]> {
     const tx = this.tx(pair);
     const ring = ringOf(tx);
     tx.held = true;
-    const wanted = tx.size - TX_FREE_MAX + 8;
-    const frame = this.datagram("flood");
-    for (let i = 0; i < wanted; i++) await this.net.sendWith(frame, {}, pair);
+    const frame = this.datagram(payload);
+    for (let i = 0; i < count; i++) await this.net.sendWith(frame, {}, pair);
     const chains: Chain[] = [];
-    const collect = () => {
+    const isDone = () => {
       for (let chain = ring.take(); chain !== undefined; chain = ring.take()) chains.push(chain);
-      return chains.length >= wanted;
+      return chains.length >= count;
     };
-    await this.net.until(collect, ERROR_MS, `${wanted} buffers to send`);
+    await this.net.until(isDone, ERROR_MS, `${count} buffers to send`);
     return chains;
   }
 

@@ -150,7 +150,7 @@ function featuresOf(boot: number, random: Random): readonly DeviceFeature[] {
   // Without mrg_rxbuf large frames would take buffers of 64 KiB each.
   const small = usable.includes("mrg_rxbuf")
     ? usable
-    : usable.filter((name) => !name.startsWith("guest_tso"));
+    : usable.filter((name) => !name.startsWith("guest_tso") && name !== "host_mtu");
   return random.below(2) === 0 ? small : [...small, "in_order"];
 }
 

@@ -36,6 +36,7 @@ export function buildNetHeader(fields: NetHeaderFields, buffers: number): Buffer
 export const DEVICE_FEATURES = {
   csum: 0,
   guest_csum: 1,
+  host_mtu: 3,
   guest_tso4: 7,
   guest_tso6: 8,
   guest_ecn: 9,
