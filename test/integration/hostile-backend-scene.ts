@@ -6,6 +6,7 @@ import {
   type DeviceFeature,
   type DeviceQueue,
   type DeviceRing,
+  delay,
   type GuestEvent,
   HarnessError,
   Peer,
@@ -47,6 +48,7 @@ const LARGE_MTU = 9000;
 const SMALL_MTU = 1500;
 const READY_MS = 30_000;
 const STATS_MS = 5000;
+const STATS_PAUSE_MS = 50;
 const ECHO_MS = 5000;
 const RESTART_MS = 10_000;
 const ERROR_MS = 5000;
@@ -195,6 +197,18 @@ export class Scene {
   async restarted(starts: number): Promise<void> {
     const wanted = 2 * this.pairs;
     const running = () => this.net.starts >= starts + wanted && this.net.running.length === wanted;
+    await this.net.until(running, RESTART_MS, `${wanted} queues running again`);
+  }
+
+  /** Waits for one more reset than `before`, of the driver's own accord, and its end. */
+  async recovered(before: number, timeoutMs: number): Promise<void> {
+    const end = Date.now() + timeoutMs;
+    while ((await this.stats()).recoveries === before) {
+      if (Date.now() > end) throw new HarnessError(`no reset; ${this.vm.tail()}`);
+      await delay(STATS_PAUSE_MS);
+    }
+    const wanted = 2 * this.pairs;
+    const running = () => this.net.running.length === wanted;
     await this.net.until(running, RESTART_MS, `${wanted} queues running again`);
   }
 

@@ -111,12 +111,14 @@ for (const setup of SETUPS) {
   });
 }
 
-const DISCONNECTS = 3;
+const DISCONNECTS = 2;
 const LINK_MS = 10_000;
+/** With watchdog=1: a notification after a second, a reset after another. */
+const WATCHDOG_MS = 10_000;
 
 for (const setup of SETUPS) {
   test(`the device disconnects in the middle and comes back, ${setupName(setup)}`, async (t) => {
-    const scene = await Scene.boot(t, setup);
+    const scene = await Scene.boot(t, setup, "watchdog=1");
     const { net, vm } = scene;
     for (let i = 0; i < DISCONNECTS; i++) {
       scene.oracle.plant();
@@ -126,6 +128,7 @@ for (const setup of SETUPS) {
       scene.rx(0).push(scene.datagram("cut off"), {});
       const mark = scene.mark();
       const { connections } = net;
+      const { recoveries } = await scene.stats();
       const saw = (up: boolean) => () => scene.since(mark, "link").some((link) => link.up === up);
       net.disconnect();
       await net.until(saw(false), LINK_MS, "link down");
@@ -133,8 +136,16 @@ for (const setup of SETUPS) {
       await net.until(saw(true), LINK_MS, "link up");
       const isBack = () => net.connections > connections && net.running.length === 2 * setup.pairs;
       await net.until(isBack, LINK_MS, "queues that run again");
-      await scene.reset();
+      // QEMU knows by the used index where a split ring stood. Of a packed one it says that it is at
+      // its beginning: nothing moves, and the driver has to find that out.
+      if (setup.ring === "packed") {
+        await scene.recovered(recoveries, WATCHDOG_MS);
+        // What the device saw in the wrong place says nothing of the driver.
+        net.driverFaults.length = 0;
+      }
       assert.equal(await scene.judge(), []);
+      const resets = (await scene.stats()).recoveries - recoveries;
+      assert.is(resets, setup.ring === "packed" ? 1 : 0);
     }
     await vm.stop();
   });
