@@ -3,6 +3,7 @@
 
 import {
   type DeviceOptions,
+  type FramePort,
   HarnessError,
   Peer,
   type ReadyEvent,
@@ -65,7 +66,10 @@ function payloadOf(number: number, length: number): Buffer {
  * Sends a load to the echo port and resolves when all of it has come back unchanged, each datagram
  * once.
  */
-export async function echoLoad({ net, peer, vm }: EchoGuest, load: EchoLoad): Promise<void> {
+export async function echoLoad(
+  { net, peer, vm }: Omit<EchoGuest, "net"> & { readonly net: FramePort },
+  load: EchoLoad,
+): Promise<void> {
   const route = await peer.route(GUEST_IP);
   const back = new Uint8Array(load.count);
   let returned = 0;

@@ -32,8 +32,14 @@ export class EventLog {
   private failure: Error | undefined;
   private ended = false;
 
-  /** `onFailure` hears of the first thing that makes this log worthless. */
-  constructor(private readonly onFailure: (error: Error) => void) {}
+  /**
+   * `onFailure` hears of the first thing that makes this log worthless. `errorsAllowed` are messages
+   * of `error` events that nobody need ask for.
+   */
+  constructor(
+    private readonly onFailure: (error: Error) => void,
+    private readonly errorsAllowed: readonly RegExp[] = [],
+  ) {}
 
   /** Takes one console line. */
   add(line: string): void {
@@ -46,9 +52,15 @@ export class EventLog {
       return;
     }
     this.events.push(event);
+    if (this.isAllowed(event)) this.claimed.add(event);
     for (const waiter of [...this.waiters]) this.offer(waiter, event);
     if (FATAL.has(event.event) && !this.claimed.has(event)) this.rejectUnclaimed(event);
     this.notify();
+  }
+
+  private isAllowed(event: GuestEvent): boolean {
+    if (event.event !== "error") return false;
+    return this.errorsAllowed.some((pattern) => pattern.test(String(event.message)));
   }
 
   private offer(waiter: Waiter, event: GuestEvent): void {

@@ -23,6 +23,23 @@ export type { PortStats } from "./backends/testpmd";
 export { freeUdpPort, UserBackend, type UserOptions, user } from "./backends/user";
 export { VhostNetBackend, type VhostWorker, vhostNet } from "./backends/vhost-net";
 export { VhostUserBackend, type VhostUserOptions, vhostUser } from "./backends/vhost-user";
+export {
+  USUAL_FEATURES,
+  VhostUserDevice,
+  type VhostUserDeviceOptions,
+  vhostUserDevice,
+} from "./backends/vhost-user-device";
+export type { GuestMemory } from "./backends/vhost-user-device-memory";
+export { type DeviceFeature, GSO, type NetHeaderFields } from "./backends/vhost-user-device-net";
+export { F_AVAIL, F_USED, PackedDeviceRing } from "./backends/vhost-user-device-packed";
+export type { DeviceQueue } from "./backends/vhost-user-device-queue";
+export {
+  type Area,
+  type Chain,
+  DESC_BYTES,
+  type DeviceRing,
+} from "./backends/vhost-user-device-ring";
+export { SplitDeviceRing } from "./backends/vhost-user-device-split";
 export * from "./codec/index";
 export { delay, Inbox, withDeadline } from "./deadline";
 export { DhcpServer, type DhcpServerOptions } from "./dhcp-server";

@@ -34,6 +34,11 @@ export interface VmOptions {
   readonly extraArguments?: readonly string[];
   /** Lines that QEMU may write on its standard error; any other fails the VM. */
   readonly stderrAllowed?: readonly RegExp[];
+  /**
+   * Messages of `error` events that the guest may report without failing the VM, for a test that
+   * judges them itself.
+   */
+  readonly errorsAllowed?: readonly RegExp[];
   /** Fails the VM when the console is silent for so many milliseconds; no limit unless given. */
   readonly noOutputMs?: number;
 }

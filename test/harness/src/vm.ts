@@ -59,7 +59,7 @@ export class Vm {
     command: readonly string[],
   ) {
     this.commandLine = printable(command);
-    this.log = new EventLog(() => this.process.kill());
+    this.log = new EventLog(() => this.process.kill(), options.errorsAllowed);
     const { stdout, stderr, stdin } = process.child;
     const consoleLines = lineSplitter((line) => this.log.add(line));
     stdout?.on("data", (chunk: Buffer) => {

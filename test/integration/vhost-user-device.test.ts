@@ -1,0 +1,47 @@
+// The harness's own vhost-user device, honest: what it says it has moved, the guest has counted.
+// What it is for is in hostile-backend.test.ts.
+
+import {
+  assert,
+  type DeviceFeature,
+  Peer,
+  suite,
+  sumQueues,
+  USUAL_FEATURES,
+  vhostUserDevice,
+} from "qemu-test-harness";
+import { echoLoad, GUEST_IP, STATIC_ADDRESS } from "./support";
+
+const test = suite("vhost-user device", { timeoutMs: 30_000 });
+
+const FORMATS: readonly (readonly [string, readonly DeviceFeature[]])[] = [
+  ["split", USUAL_FEATURES],
+  ["split", []],
+  ["packed", [...USUAL_FEATURES, "packed"]],
+  ["packed", ["packed"]],
+  ["packed", [...USUAL_FEATURES, "packed", "in_order"]],
+];
+
+for (const [ring, features] of FORMATS) {
+  for (const queues of [1, 2]) {
+    test(`echo, ${ring}, ${queues} pairs, features ${features.join(" ")}`, async (t) => {
+      const net = vhostUserDevice({ features, queues });
+      const append = `${STATIC_ADDRESS} log=quiet`;
+      const vm = await t.vm({ append, cpus: queues, nics: [{ backend: net }] });
+      const ready = await vm.waitFor("ready", { timeoutMs: 30_000 });
+      assert.equal([ready.ring, ready.queues], [ring, queues]);
+      const peer = new Peer(net);
+      await peer.ping(GUEST_IP);
+      const frameBytes = (n: number) => 60 + ((n * 7) % 1400);
+      await echoLoad({ net, peer, ready, vm }, { count: 2000, window: 32, frameBytes });
+      const stats = await vm.stats();
+      assert.is(sumQueues(stats, "rx", "packets"), net.sent);
+      assert.is(sumQueues(stats, "tx", "packets"), net.received);
+      for (const { rx } of stats.queues) assert.ok(rx.packets > 900, `${rx.packets} on a queue`);
+      assert.equal(net.driverFaults, []);
+      await vm.stop();
+    });
+  }
+}
+
+test.run();
