@@ -7,7 +7,7 @@ TOOLS := $(wildcard tools/*.ts)
 PROCESS := $(wildcard boot/process/*.c)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image process process-sanitized run test rates bench features conformance fuzz \
+.PHONY: help image process process-sanitized run test rates bench features matrix conformance fuzz \
 	mutants format clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
 	@echo 'make bench        this driver and others side by side; BENCH="--help" for options'
 	@echo 'make features     what each backend offers and what the driver accepts, as a table'
+	@echo 'make matrix       every combination of ring features on every backend (docs/matrix.md); MATRIX="--help"'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make fuzz         a million hostile cases, guided by coverage; FUZZ="--help" for options'
 	@echo 'make mutants      put faults into copies of the driver: do the tests notice? MUTANTS="--help"'
@@ -76,6 +77,10 @@ rates: build/vireo.elf
 features: build/vireo.elf build/tools/features.mjs
 	@tools/setup.sh run
 	@exec node build/tools/features.mjs $(FEATURES)
+
+matrix: build/vireo.elf
+	@tools/setup.sh test
+	@exec node test/harness/bin/qemu-test-harness.mjs matrix --docs docs/matrix.md $(MATRIX)
 
 bench: build/vireo.elf build/vireo-process build/tools/bench.mjs
 	@tools/setup.sh test

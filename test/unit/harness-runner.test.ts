@@ -19,13 +19,13 @@ async function runFixture(...args: string[]) {
   // The runner under test is a run of its own, not a part of the run that tests it.
   const own = ["env", "-u", "QEMU_TEST_HARNESS_RUN", "-u", "QEMU_TEST_HARNESS_GREP"];
   const result = await runCommand([...own, "node", CLI, "run", ...outputs, ...args], {
-    timeoutMs: 30_000,
+    timeoutMs: 60_000,
   });
   const lines = result.stdout.trimEnd().split("\n");
   return { ...result, last: lines.at(-1), json, junit };
 }
 
-const test = suite("harness runner", { timeoutMs: 40_000 });
+const test = suite("harness runner", { timeoutMs: 70_000 });
 
 const MISBEHAVING = [
   ["hanging", "0 passed, 2 failed, 0 skipped", /exceeds its deadline of 300 ms/],

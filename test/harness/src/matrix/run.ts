@@ -56,7 +56,7 @@ function obstacle(bench: Bench, offered: readonly string[], cell: Cell): string 
 /** Six cells a boot, with the same number of queues where the backend wants it. */
 function bootsOf(cells: readonly Cell[], uniform: boolean): Cell[][] {
   const boots: Cell[][] = [];
-  for (const cell of cells) {
+  for (const cell of [...cells].sort((a, b) => a.queues - b.queues)) {
     const last = boots.at(-1);
     const fits = !uniform || last?.[0]?.queues === cell.queues;
     if (last !== undefined && last.length < CELLS_A_BOOT && fits) last.push(cell);

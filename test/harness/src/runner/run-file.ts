@@ -184,15 +184,17 @@ export async function runFile(file: string, options: FileOptions): Promise<FileR
   return { file, durationMs: elapsed(), tests: run.results, output };
 }
 
-function environmentOf(options: FileOptions): Record<string, string> {
+/** What is undefined is unset: a test file may run a runner of its own. */
+function environmentOf(options: FileOptions): Record<string, string | undefined> {
+  const { only, list, mayDefer } = options;
   return {
     [RUN_VARIABLE]: options.run,
     [VARIABLES.results]: "1",
     [VARIABLES.artifacts]: options.artifacts,
-    ...(options.grep === undefined ? {} : { [VARIABLES.grep]: options.grep }),
-    ...(options.list ? { [VARIABLES.list]: "1" } : {}),
-    ...(options.only === undefined ? {} : { [VARIABLES.only]: JSON.stringify(options.only) }),
-    ...(options.mayDefer ? { [VARIABLES.mayDefer]: "1" } : {}),
+    [VARIABLES.grep]: options.grep,
+    [VARIABLES.list]: list ? "1" : undefined,
+    [VARIABLES.only]: only === undefined ? undefined : JSON.stringify(only),
+    [VARIABLES.mayDefer]: mayDefer ? "1" : undefined,
     ...(options.image === undefined ? {} : { QEMU_TEST_IMAGE: options.image }),
   };
 }
