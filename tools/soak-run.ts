@@ -294,7 +294,8 @@ export async function runEpisode(
     world.check();
     return { survived, commandLine: vm.commandLine };
   } catch (error) {
-    const failure = `${at}: ${messageOf(error)}`;
+    // What QEMU or the guest has said is the cause of what was then missing.
+    const failure = `${at}: ${vm?.problem() ?? messageOf(error)}`;
     return { failure, survived, commandLine: vm?.commandLine ?? "" };
   } finally {
     if (traffic instanceof TapTraffic) await traffic.stop();
