@@ -15,7 +15,8 @@ export const GUEST_IP = "192.0.2.2";
 const ECHO_PORT = 7;
 const LOAD_PORT = 30_000;
 const NOISE_PORT = 31_000;
-const STALL_MS = 10_000;
+/** Less than the guest's watchdog takes to notice. */
+const STALL_MS = 8000;
 const NOISE_BURST = 8;
 const NOISE_PAUSE_MS = 2;
 const SHORTEST_BYTES = 18;
@@ -58,7 +59,10 @@ export class StreamTraffic implements Traffic {
   private arrived: (number: number) => void = () => undefined;
   private noiseNumber = 0;
 
-  constructor(readonly net: FaultyStreamBackend) {
+  constructor(
+    readonly net: FaultyStreamBackend,
+    private readonly stallMs = STALL_MS,
+  ) {
     this.peer = new Peer(net);
     for (const port of [LOAD_PORT, NOISE_PORT]) {
       this.peer.onUdp(port, ({ udp }) => {
@@ -91,7 +95,7 @@ export class StreamTraffic implements Traffic {
       new Promise<void>((resolve, reject) => {
         const fail = () =>
           reject(new HarnessError(`${back.size} of ${count} datagrams came back, then no more`));
-        const timer = setTimeout(fail, STALL_MS);
+        const timer = setTimeout(fail, this.stallMs);
         wake = () => {
           clearTimeout(timer);
           resolve();

@@ -9,7 +9,8 @@ import { type BackendName, cellsOf, idOf } from "../harness/src/matrix/cells";
 import { benchOf, runBackend } from "../harness/src/matrix/run";
 import { MatrixState } from "../harness/src/matrix/state";
 
-const test = suite("matrix", { timeoutMs: 120_000 });
+/** The lab emulates what runs in it. */
+const test = suite("matrix", { timeoutMs: 300_000 });
 
 interface Choice {
   readonly name: BackendName;
