@@ -73,6 +73,23 @@ test("a run in which nothing passes fails", async () => {
   assert.is(result.status, 1);
 });
 
+test("what a test leaves behind fails the run, is named, and is taken away", async () => {
+  const result = await runFixture(`${FIXTURES}/leaves-behind.test.ts`);
+  assert.is(result.last, "1 passed, 1 failed, 0 skipped", result.stdout + result.stderr);
+  assert.match(result.stdout, /nothing is left at the end/);
+  assert.match(result.stdout, /process \d+: sleep 614/);
+  assert.match(result.stdout, /directory .*qth-/);
+  const left = await runCommand(["pgrep", "-f", "^sleep 614$"]);
+  assert.is(left.stdout, "");
+});
+
+test("an image that is not there is one line and status 3", async () => {
+  const result = await runFixture("--image", "no/such/image", `${FIXTURES}/mixed.test.ts`);
+  assert.is(result.stderr, "image no/such/image not found: build it with 'make image'\n");
+  assert.is(result.stdout, "");
+  assert.is(result.status, 3);
+});
+
 test("wrong usage is told apart from missing files by the exit status", async () => {
   assert.is((await runFixture("--jobs", "none")).status, 2);
   assert.is((await runFixture("--no-such-option")).status, 2);

@@ -42,7 +42,7 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
   list: `usage: qemu-test-harness list [--grep PATTERN] [paths]`,
   matrix: MATRIX_USAGE,
   probe: `usage: qemu-test-harness probe [--image PATH] [--json]`,
-  lab: `usage: qemu-test-harness lab [command [arguments]]
+  lab: `usage: qemu-test-harness lab [[--] command [arguments]]
 
   Boots a Debian kernel under QEMU whose root is this machine's file system: read-only, with what is
   written kept in memory, except below build/. It has /dev/kvm, /dev/vhost-net and the kernel's Open
@@ -151,7 +151,8 @@ async function probe(args: readonly string[]): Promise<number> {
   return 0;
 }
 
-async function lab(argv: readonly string[]): Promise<number> {
+async function lab(args: readonly string[]): Promise<number> {
+  const argv = args[0] === "--" ? args.slice(1) : args;
   const command = argv.length > 0 ? argv : ["sh", "-c", `echo '${LAB_GREETING}'; exec bash -i`];
   const result = await runInLab(command);
   console.error(describeLab(result));
