@@ -175,9 +175,23 @@ function checkStats({ cell, spreads }: Judged, before: StatsEvent, after: StatsE
   }
 }
 
-function checkExchange({ sent, right, wrong }: Exchanged, wanted: number): void {
-  if (wrong !== "") throw new HarnessError(`${wrong}; ${right} of ${sent} datagrams were right`);
-  if (right < wanted) throw new HarnessError(`${right} of ${wanted} datagrams came back`);
+/** What was lost was lost before the guest or behind it: the counters say which. */
+async function checkExchange(
+  judged: Judged,
+  { sent, right, wrong }: Exchanged,
+  wanted: number,
+  before: FrameCounts | undefined,
+): Promise<void> {
+  if (wrong === "" && right >= wanted) return;
+  const after = await difference(judged);
+  const { queues } = await judged.vm.stats({ nic: judged.nic });
+  const counts = queues.map(({ rx, tx }) => `rx ${rx.packets} tx ${tx.packets}`).join(", ");
+  const [was, is] = [JSON.stringify(before), JSON.stringify(after)];
+  const what = wrong === "" ? `${wanted} were wanted` : wrong;
+  throw new HarnessError(
+    `${what}; ${right} of ${sent} datagrams were right; the backend was ahead by ${was}, ` +
+      `is by ${is}; guest: ${counts}`,
+  );
 }
 
 async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResult> {
@@ -190,7 +204,7 @@ async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResu
     const flows = flowsFor(cell.queues);
     const load = { bytes: PAYLOADS, flows, timeoutMs: EXCHANGE_MS };
     const exchanged = await card.exchange(load);
-    checkExchange(exchanged, flows * PAYLOADS.length);
+    await checkExchange(judged, exchanged, flows * PAYLOADS.length, atRest);
     await checkCounts(judged, atRest);
     const after = await vm.stats({ nic });
     checkStats(judged, before, after);
