@@ -7,8 +7,8 @@ TOOLS := $(wildcard tools/*.ts)
 PROCESS := $(wildcard boot/process/*.c)
 HARNESS := $(shell find test/harness/src -name '*.ts')
 
-.PHONY: help image process process-sanitized run test rates bench features conformance fuzz \
-	mutants format clean
+.PHONY: help image process process-sanitized run test rates bench features matrix soak conformance \
+	fuzz mutants format clean
 
 help:
 	@echo 'make image        build build/vireo.elf (and build/vireo.map)'
@@ -18,6 +18,8 @@ help:
 	@echo 'make rates        frames per second with DPDK behind vhost-user; wants root and two idle CPUs'
 	@echo 'make bench        this driver and others side by side; BENCH="--help" for options'
 	@echo 'make features     what each backend offers and what the driver accepts, as a table'
+	@echo 'make matrix       every combination of ring features on every backend (docs/matrix.md); MATRIX="--help"'
+	@echo 'make soak         random guests, traffic and faults, shrunk when they fail; SOAK="--help" for options'
 	@echo 'make conformance  list the clauses of virtio 1.4 with code and tests (docs/conformance.md)'
 	@echo 'make fuzz         a million hostile cases, guided by coverage; FUZZ="--help" for options'
 	@echo 'make mutants      put faults into copies of the driver: do the tests notice? MUTANTS="--help"'
@@ -34,7 +36,7 @@ build/tools/%.mjs: tools/%.ts $(TOOLS)
 
 HOSTILE := $(shell find test/model test/hostile -name '*.ts')
 
-build/tools/run.mjs build/tools/test.mjs build/tools/features.mjs build/tools/bench.mjs: $(HARNESS)
+build/tools/run.mjs build/tools/test.mjs build/tools/features.mjs build/tools/bench.mjs build/tools/soak.mjs: $(HARNESS)
 build/tools/fuzz.mjs: $(HARNESS) $(HOSTILE)
 
 # The unit tests load the module itself, which is one step of the image.
@@ -65,7 +67,7 @@ run: build/vireo.elf build/tools/run.mjs
 	@exec node build/tools/run.mjs $(RUN)
 
 test: build/vireo.elf build/vireo.wasm build/vireo-process build/vireo-process-sanitized \
-		build/tools/test.mjs build/tools/bench.mjs build/tools/conformance.mjs
+		build/tools/test.mjs build/tools/bench.mjs build/tools/conformance.mjs build/tools/soak.mjs
 	@tools/setup.sh test
 	@exec node build/tools/test.mjs $(TEST)
 
@@ -76,6 +78,14 @@ rates: build/vireo.elf
 features: build/vireo.elf build/tools/features.mjs
 	@tools/setup.sh run
 	@exec node build/tools/features.mjs $(FEATURES)
+
+matrix: build/vireo.elf
+	@tools/setup.sh test
+	@exec node test/harness/bin/qemu-test-harness.mjs matrix --docs docs/matrix.md $(MATRIX)
+
+soak: build/vireo.elf build/tools/soak.mjs
+	@tools/setup.sh test
+	@exec node build/tools/soak.mjs $(SOAK)
 
 bench: build/vireo.elf build/vireo-process build/tools/bench.mjs
 	@tools/setup.sh test

@@ -4,7 +4,7 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import {
   assert,
   type Backend,
@@ -59,6 +59,38 @@ test("a QEMU that does not name its version: one line, status 3", async (t) => {
   const { status, stderr } = await harness(path, "probe");
   assert.match(oneLine(stderr), /does not name a version: reinstall QEMU/);
   assert.is(status, STATUS_ENVIRONMENT);
+});
+
+/** A command as a user who owns nothing. */
+function asNobody(...argv: string[]) {
+  const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+  const own = ["env", "-u", "QEMU_TEST_HARNESS_RUN", "-u", "QEMU_TEST_HARNESS_GREP"];
+  return runCommand([...nobody, ...own, process.execPath, ...argv], { timeoutMs: 30_000 });
+}
+
+test("no permission to write below build: one line, status 3", async (t) => {
+  if (process.getuid?.() !== 0) t.skip("needs root, to become somebody else");
+  const { status, stdout, stderr } = await asNobody(CLI, "list");
+  assert.match(oneLine(stderr), /cannot be bundled: .*permission denied/);
+  assert.is(stdout, "");
+  assert.is(status, STATUS_ENVIRONMENT);
+});
+
+test("no permission to make a tap: the reason is one line, and nothing was proved", async (t) => {
+  if (process.getuid?.() !== 0) t.skip("needs root, to become somebody else");
+  await harness(process.env.PATH ?? "", "list", "test/harness/fixtures");
+  const bundle = JSON.stringify(resolve("build/harness/cli.mjs"));
+  const directory = mkdtempSync(join(tmpdir(), "harness-nobody-"));
+  t.cleanup(() => rmSync(directory, { recursive: true }));
+  chmodSync(directory, 0o777);
+  const words = ["matrix", "--backend", "tap", "--state", join(directory, "state.json")];
+  const script = `const { main } = await import(${bundle}); process.exit(await main(${JSON.stringify(words)}));`;
+  const { status, stdout } = await asNobody("--input-type=module", "-e", script);
+  assert.is(
+    stdout,
+    "tap: skipped, needs root, to make a network namespace\n0 proved, 0 failed, 96 skipped\n",
+  );
+  assert.is(status, 1);
 });
 
 test("QEMU 7.2: tests with vhost-user are skipped, and the reason says which QEMU is needed", async (t) => {

@@ -50,6 +50,15 @@ test("a line on QEMU's standard error fails the VM, unless it is allowed", async
   await allowed.stop();
 });
 
+test("a guest that hangs fails the test, and is gone", async (t) => {
+  const { vm } = await bootEcho(t);
+  await vm.qmp.execute("stop");
+  const begin = performance.now();
+  assert.match(await rejection(vm.stop({ timeoutMs: 1000 })), /the guest does not end/);
+  assert.ok(performance.now() - begin < 10_000);
+  assert.not.ok(vm.running);
+});
+
 test("a silent console fails the VM after its no-output deadline", async (t) => {
   const backend = stream();
   const vm = await Vm.start({ append: STATIC_ADDRESS, noOutputMs: 500, nics: [{ backend }] });

@@ -8,6 +8,7 @@ import {
   chooseAccelerator,
   type DomainInterface,
   defaultImage,
+  delay,
   HarnessError,
   interfaceXml,
   type LibvirtDomain,
@@ -29,6 +30,8 @@ const READY_MS = 60_000;
 const PINGS = 200;
 const MAC = "52:54:00:12:34:56";
 const SECOND_MAC = "52:54:00:12:34:57";
+const LISTED_MS = 20_000;
+const SECOND_IP = "198.51.100.2";
 const FRAMES = 100_000;
 
 const test = suite("libvirt", { timeoutMs: 120_000, requires: ["libvirt"] });
@@ -142,6 +145,52 @@ test("a second card: attached, found by the guest, detached again", async (t) =>
   await ping((argv, options) => net.exec(argv, options));
   await host.virsh("destroy", "vireo");
   assert.is(await domain.state(), "shut off");
+});
+
+/** Waits until libvirt knows of so many cards. */
+async function listed(host: LibvirtHost, count: number): Promise<void> {
+  const begin = performance.now();
+  for (;;) {
+    const list = await host.virsh("domiflist", "vireo");
+    if ((list.match(/52:54/g)?.length ?? 0) === count) return;
+    if (performance.now() - begin > LISTED_MS) throw new HarnessError(`not ${count}:\n${list}`);
+    await delay(100);
+  }
+}
+
+test("a second card: detached and attached while the guest runs, three times, and it is pinged", async (t) => {
+  const net = tap();
+  await startTap(t, net);
+  const command = (argv: readonly string[]) => net.exec(argv, { timeoutMs: 30_000 });
+  await command(["ip", "tuntap", "add", "v1", "mode", "tap", "vnet_hdr"]);
+  await command(["ip", "address", "add", "198.51.100.1/24", "dev", "v1"]);
+  await command(["ip", "link", "set", "v1", "up"]);
+  const host = await startHost(t, net.networkNamespace);
+  const card = { type: "ethernet", driver: "qemu" } as const;
+  const second = { ...card, target: "v1", mac: SECOND_MAC, bus: 5 };
+  const domain = await define(host, {
+    append: `${STATIC_ADDRESS} ip1=${SECOND_IP}/24 ip61=off`,
+    interfaces: [{ ...card, target: TAP_NAME, mac: MAC, bus: 4 }, second],
+  });
+  await domain.start();
+  const ready = { timeoutMs: READY_MS, where: ({ nic }: { nic: number }) => nic === 1 };
+  await domain.waitFor("ready", ready);
+  const xml = host.file("second.xml", interfaceXml(second));
+  for (let round = 0; round < 3; round++) {
+    const removed = domain.waitFor("removed", { ...ready, fresh: true });
+    await host.virsh("detach-device", "vireo", xml, "--live");
+    await removed;
+    await ping(command);
+    await listed(host, 1);
+    const back = domain.waitFor("ready", { ...ready, fresh: true });
+    await host.virsh("attach-device", "vireo", xml, "--live");
+    await back;
+    await listed(host, 2);
+    const { stdout } = await command(["ping", "-q", "-c", "5", "-i", "0.2", SECOND_IP]);
+    assert.match(stdout, /5 received, 0% packet loss/);
+  }
+  await ping(command);
+  await domain.stop();
 });
 
 test("a domain that libvirt or QEMU refuses: virsh says why", async (t) => {

@@ -20,7 +20,7 @@ import { dependenciesOf, loadOrder } from "../harness/src/lab/modules";
 const CLI = "test/harness/bin/qemu-test-harness.mjs";
 const FIXTURES = "test/harness/fixtures";
 
-const test = suite("harness lab", { timeoutMs: 30_000 });
+const test = suite("harness lab", { timeoutMs: 70_000 });
 
 function scratch(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "harness-lab-"));
@@ -32,7 +32,8 @@ async function runner(directory: string, ...args: string[]) {
   const outputs = ["--json", join(directory, "r.json"), "--junit", join(directory, "r.xml")];
   const own = ["env", "-u", "QEMU_TEST_HARNESS_RUN", "-u", "QEMU_TEST_HARNESS_GREP"];
   const more = ["--artifacts", join(directory, "artifacts")];
-  const result = await runCommand([...own, "node", CLI, "run", ...outputs, ...more, ...args]);
+  const argv = [...own, "node", CLI, "run", ...outputs, ...more, ...args];
+  const result = await runCommand(argv, { timeoutMs: 60_000 });
   return { ...result, last: result.stdout.trimEnd().split("\n").at(-1) };
 }
 

@@ -19,13 +19,13 @@ async function runFixture(...args: string[]) {
   // The runner under test is a run of its own, not a part of the run that tests it.
   const own = ["env", "-u", "QEMU_TEST_HARNESS_RUN", "-u", "QEMU_TEST_HARNESS_GREP"];
   const result = await runCommand([...own, "node", CLI, "run", ...outputs, ...args], {
-    timeoutMs: 30_000,
+    timeoutMs: 60_000,
   });
   const lines = result.stdout.trimEnd().split("\n");
   return { ...result, last: lines.at(-1), json, junit };
 }
 
-const test = suite("harness runner", { timeoutMs: 40_000 });
+const test = suite("harness runner", { timeoutMs: 70_000 });
 
 const MISBEHAVING = [
   ["hanging", "0 passed, 2 failed, 0 skipped", /exceeds its deadline of 300 ms/],
@@ -71,6 +71,23 @@ test("a run in which nothing passes fails", async () => {
   const result = await runFixture("--grep", "is skipped", `${FIXTURES}/mixed.test.ts`);
   assert.is(result.last, "0 passed, 0 failed, 1 skipped", result.stdout + result.stderr);
   assert.is(result.status, 1);
+});
+
+test("what a test leaves behind fails the run, is named, and is taken away", async () => {
+  const result = await runFixture(`${FIXTURES}/leaves-behind.test.ts`);
+  assert.is(result.last, "1 passed, 1 failed, 0 skipped", result.stdout + result.stderr);
+  assert.match(result.stdout, /nothing is left at the end/);
+  assert.match(result.stdout, /process \d+: sleep 614/);
+  assert.match(result.stdout, /directory .*qth-/);
+  const left = await runCommand(["pgrep", "-f", "^sleep 614$"]);
+  assert.is(left.stdout, "");
+});
+
+test("an image that is not there is one line and status 3", async () => {
+  const result = await runFixture("--image", "no/such/image", `${FIXTURES}/mixed.test.ts`);
+  assert.is(result.stderr, "image no/such/image not found: build it with 'make image'\n");
+  assert.is(result.stdout, "");
+  assert.is(result.status, 3);
 });
 
 test("wrong usage is told apart from missing files by the exit status", async () => {

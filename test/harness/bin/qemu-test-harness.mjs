@@ -9,7 +9,8 @@ import { build } from 'esbuild';
 
 const source = join(dirname(fileURLToPath(import.meta.url)), '../src/cli.ts');
 const outfile = 'build/harness/cli.mjs';
-await build({
+const STATUS_ENVIRONMENT = 3;
+const options = {
   entryPoints: [source],
   outfile,
   bundle: true,
@@ -17,8 +18,13 @@ await build({
   target: 'node20',
   format: 'esm',
   sourcemap: 'inline',
-  logLevel: 'error',
+  logLevel: 'silent',
   external: ['esbuild', 'koffi'],
+};
+await build(options).catch((error) => {
+  // Without its first words, which are the bundler's.
+  console.error(`${source} cannot be bundled: ${error.errors?.[0]?.text ?? error.message}`);
+  process.exit(STATUS_ENVIRONMENT);
 });
 const { start } = await import(pathToFileURL(outfile).href);
 await start();

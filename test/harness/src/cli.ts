@@ -1,12 +1,13 @@
-// The command line: `qemu-test-harness run|list|probe`. Started by bin/qemu-test-harness.mjs.
+// The command line: `qemu-test-harness run|list|matrix|probe|lab`. Started by bin/qemu-test-harness.mjs.
 //
 // Exit statuses: 0 all is well, 1 a test failed (or none passed), 2 wrong usage, 3 this machine
 // lacks something.
 
 import { parseArgs } from "node:util";
 import { chooseAccelerator } from "./accelerator";
-import { EnvironmentError, messageOf } from "./errors";
+import { EnvironmentError, messageOf, UsageError } from "./errors";
 import { describeLab, runInLab } from "./lab/lab";
+import { MATRIX_USAGE, matrix } from "./matrix/command";
 import { findQemu } from "./qemu";
 import { exitOnSignals } from "./run-scope";
 import { type RunOptions, run } from "./runner/run";
@@ -15,13 +16,12 @@ import { defaultImage } from "./vm-options";
 const STATUS_USAGE = 2;
 const STATUS_ENVIRONMENT = 3;
 
-class UsageError extends Error {}
-
 const USAGE = {
   main: `usage: qemu-test-harness <command> [options]
 
   run [paths]    runs test files (default: test/unit test/hostile test/integration)
   list [paths]   names the tests without running them
+  matrix         every combination of ring features and queues on every backend
   probe          says which accelerator this machine can use, and why
   lab [command]  a shell, or a command, on a nested host with KVM, vhost-net and Open vSwitch
 
@@ -40,8 +40,9 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
   --no-lab           skips what this machine cannot run, instead of running it in the lab
   --only PATH        only the tests in a JSON file: {"file": ["suite › test", ...], ...}`,
   list: `usage: qemu-test-harness list [--grep PATTERN] [paths]`,
+  matrix: MATRIX_USAGE,
   probe: `usage: qemu-test-harness probe [--image PATH] [--json]`,
-  lab: `usage: qemu-test-harness lab [command [arguments]]
+  lab: `usage: qemu-test-harness lab [[--] command [arguments]]
 
   Boots a Debian kernel under QEMU whose root is this machine's file system: read-only, with what is
   written kept in memory, except below build/. It has /dev/kvm, /dev/vhost-net and the kernel's Open
@@ -60,6 +61,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (!(command in USAGE)) throw new UsageError(`unknown command '${command}'`);
     if (command === "lab" && args[0] !== "--help" && args[0] !== "-h") return await lab(args);
     if (args.includes("--help") || args.includes("-h")) return help(command as keyof typeof USAGE);
+    if (command === "matrix") return await matrix(args);
     if (command === "probe") return await probe(args);
     return await run(runOptions(args, command === "list"));
   } catch (error) {
@@ -149,7 +151,8 @@ async function probe(args: readonly string[]): Promise<number> {
   return 0;
 }
 
-async function lab(argv: readonly string[]): Promise<number> {
+async function lab(args: readonly string[]): Promise<number> {
+  const argv = args[0] === "--" ? args.slice(1) : args;
   const command = argv.length > 0 ? argv : ["sh", "-c", `echo '${LAB_GREETING}'; exec bash -i`];
   const result = await runInLab(command);
   console.error(describeLab(result));

@@ -16,6 +16,11 @@ export class DeadlineError extends HarnessError {
   override name = "DeadlineError";
 }
 
+/** The command line is wrong: one line says how, and the status is 2. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
 /** Thrown by `TestContext.skip`: the test is counted as skipped, with this reason. */
 export class SkipTest extends Error {
   override name = "SkipTest";

@@ -16,7 +16,8 @@ export interface Exit {
 
 export interface StartOptions {
   readonly stdio?: StdioOptions;
-  readonly environment?: Record<string, string>;
+  /** Beside our own; what is undefined is unset. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
 }
 
 let parentDeath: readonly string[] | undefined;

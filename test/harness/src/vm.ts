@@ -207,6 +207,18 @@ export class Vm {
     this.process.child.stdin?.write(`${line}\n`);
   }
 
+  /**
+   * Stops reading the console, so that it fills up to the guest; `resumeConsole` reads on. With a
+   * no-output deadline the silence counts.
+   */
+  pauseConsole(): void {
+    this.process.child.stdout?.pause();
+  }
+
+  resumeConsole(): void {
+    this.process.child.stdout?.resume();
+  }
+
   /** Asks the guest for its counters. */
   stats(options: { nic?: number; timeoutMs?: number } = {}): Promise<StatsEvent> {
     const { nic, timeoutMs = 10_000 } = options;

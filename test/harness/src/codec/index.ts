@@ -13,4 +13,5 @@ export * from "./ipv6";
 export * from "./nd";
 export * from "./packets";
 export * from "./packets6";
+export * from "./tcp";
 export * from "./udp";

@@ -17,6 +17,8 @@ export interface DomainInterfaceOptions {
   readonly guest?: Readonly<Record<string, boolean>>;
   /** The device's identifier in QEMU is `ua-` and this. */
   readonly alias?: string;
+  /** The bus (a root port's) that it is on; libvirt chooses one unless given. */
+  readonly bus?: number;
 }
 
 /** What a network card is connected to. */
@@ -109,6 +111,7 @@ export function interfaceXml(card: DomainInterface): string {
     element("model", { type: "virtio" }),
     element("driver", settings, offloads),
     element("rom", { enabled: "no" }),
+    ...(card.bus === undefined ? [] : [element("address", { type: "pci", bus: card.bus })]),
     ...(card.alias === undefined ? [] : [element("alias", { name: `ua-${card.alias}` })]),
   ]);
 }

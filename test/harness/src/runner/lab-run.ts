@@ -187,7 +187,7 @@ function readResults(path: string): TestResult[] {
 }
 
 /** The command line as one module that the lab's node can run. */
-async function bundleRunner(outfile: string): Promise<void> {
+export async function bundleRunner(outfile: string): Promise<void> {
   const source = join(packageDirectory(), "src/cli.ts");
   await build({
     stdin: {

@@ -1,12 +1,13 @@
 // Finds and removes what a run's processes may have left: processes (by the run's identifier in
 // their environment), network namespaces with their taps, and directories with their sockets (by
-// their names). Called by the runner after each file that was ended by force, and at the end of a
-// run, where anything found is a failure.
+// their names). Called by the runner after each file, where anything found is a failure unless the
+// file was ended by force, and at the end of a run.
 
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { delay } from "../deadline";
 import { NAME_PREFIX, RUN_VARIABLE } from "../run-scope";
 
 const END_ATTEMPTS = 100;
@@ -20,6 +21,16 @@ export function findLeftovers(run: string): string[] {
     ...namesIn(NAMESPACES, run).map((name) => `network namespace ${name}`),
     ...namesIn(tmpdir(), run).map((name) => `directory ${join(tmpdir(), name)}`),
   ];
+}
+
+/** What still exists after the time that the kernel needs to take processes apart. */
+export async function whatStays(run: string): Promise<string[]> {
+  let left = findLeftovers(run);
+  for (let i = 0; left.length > 0 && i < END_ATTEMPTS; i++) {
+    await delay(END_PAUSE_MS);
+    left = findLeftovers(run);
+  }
+  return left;
 }
 
 /** Ends and removes all of it; synchronous, because it also runs while our own process ends. */

@@ -9,7 +9,7 @@ import { lineSplitter } from "../lines";
 import { type Exit, type ManagedProcess, startProcess } from "../processes";
 import { RUN_VARIABLE } from "../run-scope";
 import { bundleTest } from "./bundle";
-import { sweep } from "./leftovers";
+import { sweep, whatStays } from "./leftovers";
 import { type DoneMessage, type EndMessage, type Message, VARIABLES } from "./protocol";
 import type { FileResult, TestResult } from "./results";
 
@@ -136,6 +136,12 @@ class FileRun {
     if (!failed && exit.status !== 0) this.fail("(file)", "(end)", `${how}\n${this.outputTail()}`);
   }
 
+  /** Who came to the end by himself has to leave nothing. */
+  judgeLeftovers(exit: Exit, left: readonly string[]): void {
+    if (left.length === 0 || this.killed !== undefined || exit.status !== 0) return;
+    this.fail("(file)", "nothing is left at the end", left.join("\n"));
+  }
+
   private addListed(suite: string, test: string): void {
     const listed = { file: this.file, suite, test, outcome: "skipped", durationMs: 0 } as const;
     this.results.push(listed);
@@ -177,22 +183,26 @@ export async function runFile(file: string, options: FileOptions): Promise<FileR
   process.child.stdout?.on("data", (chunk: Buffer) => run.output.push(chunk));
   process.child.stderr?.on("data", (chunk: Buffer) => run.output.push(chunk));
   const exit = await process.exited;
+  const left = await whatStays(options.run);
   // A file that was ended by force could not clean up after itself.
   sweep(options.run);
   run.finish(exit);
+  run.judgeLeftovers(exit, left);
   const output = Buffer.concat(run.output).toString();
   return { file, durationMs: elapsed(), tests: run.results, output };
 }
 
-function environmentOf(options: FileOptions): Record<string, string> {
+/** What is undefined is unset: a test file may run a runner of its own. */
+function environmentOf(options: FileOptions): Record<string, string | undefined> {
+  const { only, list, mayDefer } = options;
   return {
     [RUN_VARIABLE]: options.run,
     [VARIABLES.results]: "1",
     [VARIABLES.artifacts]: options.artifacts,
-    ...(options.grep === undefined ? {} : { [VARIABLES.grep]: options.grep }),
-    ...(options.list ? { [VARIABLES.list]: "1" } : {}),
-    ...(options.only === undefined ? {} : { [VARIABLES.only]: JSON.stringify(options.only) }),
-    ...(options.mayDefer ? { [VARIABLES.mayDefer]: "1" } : {}),
+    [VARIABLES.grep]: options.grep,
+    [VARIABLES.list]: list ? "1" : undefined,
+    [VARIABLES.only]: only === undefined ? undefined : JSON.stringify(only),
+    [VARIABLES.mayDefer]: mayDefer ? "1" : undefined,
     ...(options.image === undefined ? {} : { QEMU_TEST_IMAGE: options.image }),
   };
 }

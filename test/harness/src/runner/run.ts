@@ -2,7 +2,7 @@
 // reports, and checks that nothing of the run is left. Called by the command line and by `make
 // test`.
 
-import { readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { EnvironmentError } from "../errors";
 import { inLab } from "../lab/lab";
@@ -44,6 +44,10 @@ export async function run(options: RunOptions): Promise<number> {
   const files = options.paths.flatMap(findTests);
   if (files.length === 0) {
     throw new EnvironmentError(`no *.test.ts in ${options.paths.join(", ")}: check the paths`);
+  }
+  const { image } = options;
+  if (image !== undefined && !existsSync(image)) {
+    throw new EnvironmentError(`image ${image} not found: build it with 'make image'`);
   }
   const begin = performance.now();
   const id = currentRun();

@@ -1,0 +1,256 @@
+// One boot of the matrix: up to six cells, each a card of the same guest, and what came of each. Also
+// asks a backend what it offers. Called by run.ts.
+
+import { delay } from "../deadline";
+import { DeadlineError, HarnessError, messageOf } from "../errors";
+import { type StatsEvent, sumDrops, sumQueues } from "../events";
+import { inLab } from "../lab/lab";
+import { Vm } from "../vm";
+import type { NicOptions } from "../vm-options";
+import type { Bench, Card, Exchanged, FrameCounts } from "./bench";
+import { type Cell, FEATURES, flowsFor, idOf, PAYLOADS } from "./cells";
+
+export interface CellResult {
+  readonly id: string;
+  readonly verdict: "PROVED" | "SKIPPED" | "FAILED";
+  /** Of what is not proved. */
+  readonly reason?: string;
+  /** Datagrams that came back unchanged, of all sizes. */
+  readonly datagrams?: number;
+  /** Frames by the guest's count. */
+  readonly received?: number;
+  readonly sent?: number;
+}
+
+const READY_MS = 60_000;
+const EXCHANGE_MS = 20_000;
+const SETTLED_MS = 5000;
+const POLL_MS = 50;
+/** All feature bits on: what the backend then offers, it has. */
+const EVERYTHING = Object.fromEntries(FEATURES.map(({ name }) => [name, true])) as Record<
+  (typeof FEATURES)[number]["name"],
+  boolean
+>;
+
+/** QEMU's properties of a device that offers just the cell's features, of those in question. */
+function deviceOf({ features }: Cell) {
+  return {
+    packed: features.ring_packed,
+    in_order: features.in_order,
+    mrg_rxbuf: features.mrg_rxbuf,
+    event_idx: features.event_idx,
+    indirect_desc: features.indirect_desc,
+  };
+}
+
+async function start(
+  image: string | undefined,
+  cells: readonly Cell[],
+  cards: readonly Card[],
+  stderrAllowed: readonly RegExp[],
+): Promise<Vm> {
+  const cpus = Math.max(...cells.map(({ queues }) => queues));
+  const nics = cells.flatMap((cell, index): NicOptions[] => {
+    const card = cards[index];
+    if (card === undefined) throw new HarnessError(`no card for ${idOf(cell)}`);
+    return [{ backend: card.backend, options: { ...deviceOf(cell), ...card.options } }];
+  });
+  const addresses = cards.map(({ address }, nic) => {
+    const suffix = nic === 0 ? "" : String(nic);
+    return `ip${suffix}=${address} ip6${suffix}=off`;
+  });
+  return Vm.start({
+    ...(image === undefined ? {} : { image }),
+    accelerator: inLab() ? "auto" : "tcg",
+    append: `app=echo ${addresses.join(" ")}`,
+    cpus,
+    memoryMib: 64 + 64 * cells.length,
+    nics,
+    stderrAllowed,
+  });
+}
+
+/** The features that a backend offers when QEMU is asked for all of them. */
+export async function offeredBy(bench: Bench, image: string | undefined): Promise<string[]> {
+  const cell = { backend: bench.name, features: EVERYTHING, queues: bench.mostQueues };
+  try {
+    const cards = await bench.cards([cell]);
+    // A backend has less than QEMU was asked for, which QEMU says.
+    const vm = await start(image, [cell], cards, [/warning: /]);
+    try {
+      const { offered } = await vm.waitFor("device", { timeoutMs: READY_MS });
+      await vm.waitFor("ready", { timeoutMs: READY_MS });
+      await vm.stop();
+      return [...offered];
+    } finally {
+      await vm.kill();
+    }
+  } finally {
+    await bench.release();
+  }
+}
+
+interface Judged {
+  readonly vm: Vm;
+  readonly nic: number;
+  readonly cell: Cell;
+  readonly card: Card;
+  readonly spreads: boolean;
+}
+
+/** What the guest has agreed with the device is what the cell is about. */
+async function checkBringUp({ vm, nic, cell }: Judged): Promise<void> {
+  const where = (event: { nic: number }) => event.nic === nic;
+  const { accepted } = await vm.waitFor("features", { where, timeoutMs: READY_MS });
+  for (const { name } of FEATURES) {
+    const has = accepted.includes(name);
+    if (has === cell.features[name]) continue;
+    throw new HarnessError(has ? `${name} is accepted but was off` : `${name} is not accepted`);
+  }
+  const ready = await vm.waitFor("ready", { where, timeoutMs: READY_MS });
+  const ring = cell.features.ring_packed ? "packed" : "split";
+  if (ready.ring !== ring) throw new HarnessError(`the ring is ${ready.ring}`);
+  if (ready.queues !== cell.queues) throw new HarnessError(`${ready.queues} queue pairs are used`);
+}
+
+/** How far the backend's counts are from the guest's; frames that were there before the guest. */
+async function difference({ vm, nic, card }: Judged): Promise<FrameCounts | undefined> {
+  const counts = await card.counts();
+  if (counts === undefined) return undefined;
+  const stats = await vm.stats({ nic });
+  return {
+    toGuest: counts.toGuest - sumQueues(stats, "rx", "packets"),
+    fromGuest: counts.fromGuest - sumQueues(stats, "tx", "packets"),
+  };
+}
+
+const same = (a: FrameCounts | undefined, b: FrameCounts | undefined) =>
+  a?.toGuest === b?.toGuest && a?.fromGuest === b?.fromGuest;
+
+/** The difference when nothing is under way: the same twice. */
+async function differenceAtRest(judged: Judged): Promise<FrameCounts | undefined> {
+  let last = await difference(judged);
+  for (const begin = performance.now(); performance.now() - begin < SETTLED_MS; ) {
+    await delay(POLL_MS);
+    const next = await difference(judged);
+    if (same(last, next)) return next;
+    last = next;
+  }
+  throw new DeadlineError(`the counters do not rest: ${JSON.stringify(last)}`);
+}
+
+/** Backend and guest have counted the same frames; the last ones may be under way for a moment. */
+async function checkCounts(judged: Judged, before: FrameCounts | undefined): Promise<void> {
+  const begin = performance.now();
+  for (;;) {
+    const after = await difference(judged);
+    if (same(before, after)) return;
+    if (performance.now() - begin > SETTLED_MS) {
+      const [was, is] = [JSON.stringify(before), JSON.stringify(after)];
+      throw new HarnessError(`backend and guest have not counted the same: ${was}, then ${is}`);
+    }
+    await delay(POLL_MS);
+  }
+}
+
+function checkStats({ cell, spreads }: Judged, before: StatsEvent, after: StatsEvent): void {
+  for (const direction of ["rx", "tx"] as const) {
+    const drops = JSON.stringify(sumDrops(after, direction));
+    if (drops !== JSON.stringify(sumDrops(before, direction))) {
+      throw new HarnessError(`${direction} has dropped frames: ${drops}`);
+    }
+    const idle = after.queues.filter(
+      (queue, i) => queue[direction].packets === before.queues[i]?.[direction].packets,
+    );
+    if (spreads ? idle.length > 0 : idle.length === cell.queues) {
+      throw new HarnessError(`${direction} queue ${idle[0]?.index} has carried nothing`);
+    }
+  }
+  if (after.recoveries !== before.recoveries) throw new HarnessError("the device was reset");
+  for (const [i, queue] of after.queues.entries()) {
+    const free = before.queues[i]?.pool_free;
+    if (queue.pool_free !== free) {
+      throw new HarnessError(`packets have leaked: ${queue.pool_free} are free of ${free}`);
+    }
+  }
+}
+
+/** What was lost was lost before the guest or behind it: the counters say which. */
+async function checkExchange(
+  judged: Judged,
+  { sent, right, wrong }: Exchanged,
+  wanted: number,
+  before: FrameCounts | undefined,
+): Promise<void> {
+  if (wrong === "" && right >= wanted) return;
+  const after = await difference(judged);
+  const { queues } = await judged.vm.stats({ nic: judged.nic });
+  const counts = queues.map(({ rx, tx }) => `rx ${rx.packets} tx ${tx.packets}`).join(", ");
+  const [was, is] = [JSON.stringify(before), JSON.stringify(after)];
+  const what = wrong === "" ? `${wanted} were wanted` : wrong;
+  throw new HarnessError(
+    `${what}; ${right} of ${sent} datagrams were right; the backend was ahead by ${was}, ` +
+      `is by ${is}; guest: ${counts}`,
+  );
+}
+
+async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResult> {
+  const { vm, nic, cell, card } = judged;
+  const id = idOf(cell);
+  try {
+    await broughtUp;
+    const atRest = await differenceAtRest(judged);
+    const before = await vm.stats({ nic });
+    const flows = flowsFor(cell.queues);
+    const load = { bytes: PAYLOADS, flows, timeoutMs: EXCHANGE_MS };
+    const exchanged = await card.exchange(load);
+    await checkExchange(judged, exchanged, flows * PAYLOADS.length, atRest);
+    await checkCounts(judged, atRest);
+    const after = await vm.stats({ nic });
+    checkStats(judged, before, after);
+    return {
+      id,
+      verdict: "PROVED",
+      datagrams: exchanged.right,
+      received: sumQueues(after, "rx", "packets"),
+      sent: sumQueues(after, "tx", "packets"),
+    };
+  } catch (error) {
+    return { id, verdict: "FAILED", reason: messageOf(error) };
+  }
+}
+
+/** Boots one guest with a card for each cell; an answer for every cell, whatever happens. */
+export async function runBoot(
+  bench: Bench,
+  cells: readonly Cell[],
+  image: string | undefined,
+): Promise<CellResult[]> {
+  let results: CellResult[] = [];
+  try {
+    const cards = await bench.cards(cells);
+    const vm = await start(image, cells, cards, []);
+    try {
+      const judged = cells.flatMap((cell, nic): Judged[] => {
+        const card = cards[nic];
+        return card === undefined ? [] : [{ vm, nic, cell, card, spreads: bench.spreads }];
+      });
+      // All cards are up before the first frame: what they announce is then over for all.
+      const broughtUp = judged.map(checkBringUp);
+      await Promise.allSettled(broughtUp);
+      for (const [i, one] of judged.entries()) {
+        results.push(await judge(one, broughtUp[i] ?? Promise.resolve()));
+      }
+      await vm.stop();
+    } finally {
+      await vm.kill();
+    }
+  } catch (error) {
+    // What is wrong with the guest is wrong with every cell in it.
+    const reason = messageOf(error);
+    results = cells.map((cell) => ({ id: idOf(cell), verdict: "FAILED", reason }));
+  } finally {
+    await bench.release();
+  }
+  return results;
+}
