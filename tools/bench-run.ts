@@ -13,6 +13,7 @@ const SAMPLE_MS = 1000;
 /** After a thaw: caches, and what had piled up. */
 const SETTLE_MS = 150;
 const STATS_TIMEOUT_MS = 5000;
+const CYCLES_MS = 300;
 /** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
 const HUGEPAGES_EACH = 64 + 256 + 16;
 
@@ -93,8 +94,8 @@ async function start(
   let driver: Program | undefined;
   try {
     await backend.ready();
-    const { socketPath } = backend;
-    const command = contender.command(what, { socketPath, cpu: options.driverCpu, hugepages });
+    const { socketPaths } = backend;
+    const command = contender.command(what, { socketPaths, cpu: options.driverCpu, hugepages });
     driver = new Program(contender.name, command);
     await untilMoving(contender, backend, driver);
     return { contender, backend, driver, samples: [] };
@@ -113,8 +114,7 @@ async function untilMoving(
   const end = performance.now() + contender.startTimeoutMs;
   for (;;) {
     driver.check();
-    const { rxPackets, txPackets } = await backend.counters();
-    if (rxPackets + txPackets > 0) return;
+    if (await backend.moves()) return;
     if (performance.now() > end) {
       throw new Error(
         `no frame within ${contender.startTimeoutMs / 1000} s; it says:\n${driver.tail()}`,
@@ -146,25 +146,55 @@ interface QueueCounters {
   cycles: number;
 }
 
-/** Asks our own driver for its counters. */
-async function readOwn({ backend, driver, contender }: Running, what: Case) {
-  if (!contender.ours) return undefined;
-  backend.thaw();
-  driver.thaw();
-  let event: string | undefined;
-  const seen = () => {
-    event = driver.lines.findLast((line) => line.startsWith('{"event":"stats"'));
-    return event !== undefined;
+type Queues = Record<"rx" | "tx", QueueCounters>;
+
+/** What each NIC's only pair has counted until now. */
+async function readQueues({ backend, driver, contender }: Running): Promise<Queues[]> {
+  const nics = backend.socketPaths.length;
+  const answers: string[] = [];
+  const listen = (line: string) => {
+    if (line.startsWith('{"event":"stats"')) answers.push(line);
   };
+  driver.onLine = listen;
   driver.send("stats");
+  const seen = () => driver.ended || answers.length >= nics;
   await until(seen, STATS_TIMEOUT_MS, () => `${contender.name} gives no statistics`);
-  const { queues } = JSON.parse(event ?? "") as { queues: Record<string, QueueCounters>[] };
-  const queue = queues[0]?.[what.direction];
-  if (queue === undefined) throw new Error(`${contender.name}: statistics without a queue`);
+  driver.check();
+  return answers.map((line) => {
+    const [queues] = (JSON.parse(line) as { queues: Queues[] }).queues;
+    if (queues === undefined) throw new Error(`${contender.name}: statistics without a queue`);
+    return queues;
+  });
+}
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+/**
+ * Our own driver's counters: of the queue that is measured, or of all that forward. Cycles are
+ * those of a while without a freeze, which would count.
+ */
+async function readOwn(running: Running, what: Case): Promise<OwnCounters | undefined> {
+  if (!running.contender.ours) return undefined;
+  running.backend.thaw();
+  running.driver.thaw();
+  const before = await readQueues(running);
+  await pause(CYCLES_MS);
+  const after = await readQueues(running);
+  const isForwarded = what.direction === "forward" || what.direction === "forward-both";
+  const sent = (nics: readonly Queues[]) => sum(nics.map(({ tx }) => tx.packets));
+  const received = (nics: readonly Queues[]) => sum(nics.map(({ rx }) => rx.packets));
+  const frames = what.direction === "rx" ? received : sent;
+  // A lane's cycles stand beside the frames that it received, but for those of a source.
+  const timed = what.direction === "tx" ? "tx" : "rx";
+  const cycles = (nics: readonly Queues[]) => sum(nics.map((nic) => nic[timed].cycles));
+  const counted = after.flatMap(({ rx, tx }) => {
+    if (isForwarded) return [rx, tx];
+    return what.direction === "rx" ? [rx] : [tx];
+  });
   return {
-    kicksPerFrame: queue.kicks / queue.packets,
-    interrupts: queue.interrupts,
-    cyclesPerFrame: queue.cycles / queue.packets,
+    kicksPerFrame: sum(counted.map(({ kicks }) => kicks)) / frames(after),
+    interrupts: sum(counted.map(({ interrupts }) => interrupts)),
+    cyclesPerFrame: (cycles(after) - cycles(before)) / (frames(after) - frames(before)),
   };
 }
 

@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { EnvironmentError, messageOf } from "../test/harness/src/errors";
 import { exitOnSignals } from "../test/harness/src/run-scope";
-import { type Case, casesFor, idOf, type RingFormat, titleOf } from "./bench-cases";
+import { type Case, casesFor, idOf, RING_FORMATS, type RingFormat, titleOf } from "./bench-cases";
 import { CONTENDERS, type Contender } from "./bench-contenders";
 import { page } from "./bench-html";
 import { describeMachine, measurementUnavailable } from "./bench-machine";
@@ -21,14 +21,15 @@ const STATUS_ENVIRONMENT = 3;
 const SAMPLES = 5;
 const JSON_FILE = "build/bench.json";
 const PAGE_FILE = "build/bench.html";
-const FORMATS: readonly RingFormat[] = ["split", "packed", "packed-in-order"];
 
 const USAGE = `usage: make bench [BENCH='options']
 
-  --quick            frames of 64 bytes only, and no times
+  --quick            split and packed, frames of 64 bytes, forward one way; no times
   --only PATTERN     only cases and contenders whose 'case contender' matches the expression;
                      'times' stands for latency, boot, size and memory
-  --formats LIST     split,packed,packed-in-order (default: split)
+  --formats LIST     of ${RING_FORMATS.join(",")} (default: all)
+  --add              keeps the cases of ${JSON_FILE} that this run leaves out, so that a long
+                     run can be made in pieces; they have to be of the same machine and commit
   --samples N        seconds a contender and case, 5 at least (default: 5)
   --backend-cpu N    CPU of testpmd (default: 1)
   --driver-cpu N     CPU of the driver (default: 0)
@@ -48,8 +49,10 @@ function wholeNumber(name: string, text: string, least: number): number {
 
 function formatsIn(text: string): RingFormat[] {
   return text.split(",").map((name) => {
-    const format = FORMATS.find((known) => known === name);
-    if (format === undefined) throw new UsageError(`--formats: '${name}' is not one of ${FORMATS}`);
+    const format = RING_FORMATS.find((known) => known === name);
+    if (format === undefined) {
+      throw new UsageError(`--formats: '${name}' is not one of ${RING_FORMATS.join(", ")}`);
+    }
     return format;
   });
 }
@@ -60,10 +63,11 @@ function readOptions(args: readonly string[]) {
     options: {
       quick: { type: "boolean", default: false },
       only: { type: "string", default: "" },
-      formats: { type: "string", default: "split" },
+      formats: { type: "string", default: RING_FORMATS.join(",") },
       samples: { type: "string", default: String(SAMPLES) },
       "backend-cpu": { type: "string", default: "1" },
       "driver-cpu": { type: "string", default: "0" },
+      add: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       list: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
