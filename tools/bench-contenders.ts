@@ -237,13 +237,13 @@ const linuxDpdkGuest: Contender = {
   name: "DPDK testpmd in a Linux guest (TCG)",
   declines: () => undefined,
   command: (what, context) => {
-    const { kernel, initramfs } = buildLinux.files;
+    const { kernel, initramfsDpdk } = buildLinux.files;
     const mode = FORWARD_MODES[what.direction];
     const frames = segmentWords(what.frameBytes)[0]?.replace("--", " ");
     const task = `bench=${mode}${mode === "txonly" ? frames : ""}`;
     const words = `console=ttyS0 quiet mitigations=off panic=-1 hugepages=80 ${task}`;
     return qemu("tcg", what, context, LINUX_MODULES_MEMORY_MIB, [
-      ...["-kernel", kernel, "-initrd", initramfs, "-append", words],
+      ...["-kernel", kernel, "-initrd", initramfsDpdk, "-append", words],
     ]);
   },
 };

@@ -1,7 +1,7 @@
 /**
  * The Linux guest that the benchmark compares with: Debian's kernel and an initramfs of busybox, a
  * few modules and a script, made on the fly from Debian packages that are downloaded but not
- * installed. Used by bench-contenders.ts and bench-times.ts.
+ * installed. Used by bench-contenders.ts and bench-guests.ts.
  *
  * What the guest does is in its command line; test/bench/peers/linux-init.sh has the words.
  */
@@ -45,10 +45,10 @@ export function linuxUnavailable(): string | undefined {
 
 /** Makes the guest's kernel and initramfs, unless they are newer than their sources. */
 export async function buildLinux(): Promise<void> {
-  const { kernel, initramfs } = buildLinux.files;
+  const { kernel, initramfs, initramfsDpdk } = buildLinux.files;
   const sources = [SCRIPT, ...PROGRAMS.map(sourceOf)].map((path) => statSync(path).mtimeMs);
   const isNew = existsSync(initramfs) && statSync(initramfs).mtimeMs > Math.max(...sources);
-  if (isNew && existsSync(kernel)) return;
+  if (isNew && existsSync(kernel) && existsSync(initramfsDpdk)) return;
   rmSync(WORK, { recursive: true, force: true });
   mkdirSync(`${WORK}/root`, { recursive: true });
   const depends = await mustRun(["apt-cache", "depends", "linux-image-amd64"], DOWNLOAD_TIMEOUT_MS);
@@ -63,9 +63,16 @@ export async function buildLinux(): Promise<void> {
   await fillRoot(`${WORK}/unpacked`, version);
   copyFileSync(`${WORK}/unpacked/boot/vmlinuz-${version}`, kernel);
   writeFileSync(initramfs, archiveOf(`${WORK}/root`));
+  await addDpdk(`${WORK}/root`);
+  writeFileSync(initramfsDpdk, archiveOf(`${WORK}/root`));
   rmSync(`${WORK}/unpacked`, { recursive: true });
 }
-buildLinux.files = { kernel: `${WORK}/vmlinuz`, initramfs: `${WORK}/initramfs.cpio` };
+/** Those who need no DPDK are not to boot with it. */
+buildLinux.files = {
+  kernel: `${WORK}/vmlinuz`,
+  initramfs: `${WORK}/initramfs.cpio`,
+  initramfsDpdk: `${WORK}/initramfs-dpdk.cpio`,
+};
 
 async function fillRoot(unpacked: string, version: string): Promise<void> {
   const root = `${WORK}/root`;
@@ -83,7 +90,6 @@ async function fillRoot(unpacked: string, version: string): Promise<void> {
   const base = findModules(unpacked, version);
   addModules(root, base, "order", MODULES);
   addModules(root, base, "order-dpdk", DPDK_MODULES);
-  await addDpdk(root);
 }
 
 /** Modules with all that they need, and a list of them in the order of loading. */

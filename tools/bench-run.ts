@@ -44,6 +44,8 @@ export interface Row {
   readonly own?: OwnCounters;
   /** Why there are no samples. */
   readonly skipped?: string;
+  /** It should have run, but did not, or not to the end. */
+  readonly failed?: boolean;
 }
 
 export interface CaseResult {
@@ -236,6 +238,7 @@ export async function runCase(
   options: RunOptions,
 ): Promise<CaseResult> {
   const skipped = new Map(unavailable);
+  const failed = new Map<string, string>();
   for (const contender of contenders) {
     const reason = contender.declines(what);
     if (reason !== undefined && !skipped.has(contender.id)) skipped.set(contender.id, reason);
@@ -252,7 +255,7 @@ export async function runCase(
         freeze(started);
         running.push(started);
       } catch (error) {
-        skipped.set(contender.id, `did not run: ${messageOf(error)}`);
+        failed.set(contender.id, messageOf(error));
       }
     }
     distances = await takeTurns(running, what, options);
@@ -265,9 +268,13 @@ export async function runCase(
   }
   const rows = contenders.map((contender): Row => {
     const found = running.find((each) => each.contender === contender);
-    const row = rowOf(what, contender, found?.failed === undefined ? (found?.samples ?? []) : []);
-    const reason = skipped.get(contender.id) ?? found?.failed;
-    if (reason !== undefined) return { ...row, skipped: reason };
+    const reason = failed.get(contender.id) ?? found?.failed;
+    if (reason !== undefined) {
+      return { ...rowOf(what, contender, []), skipped: `failed: ${reason}`, failed: true };
+    }
+    const row = rowOf(what, contender, found?.samples ?? []);
+    const declined = skipped.get(contender.id);
+    if (declined !== undefined) return { ...row, skipped: declined };
     return found?.own === undefined ? row : { ...row, own: found.own };
   });
   return { case: what, rows, distances };

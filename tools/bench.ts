@@ -3,17 +3,32 @@
  * build/bench.json and build/bench.html. Exit status: 0 measured, 1 nothing could be measured or
  * our own driver failed, 2 wrong usage, 3 the machine lacks something.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { EnvironmentError, messageOf } from "../test/harness/src/errors";
 import { exitOnSignals } from "../test/harness/src/run-scope";
+import { BOOT_CASES, measureBoot } from "./bench-boot";
 import { type Case, casesFor, idOf, RING_FORMATS, type RingFormat, titleOf } from "./bench-cases";
 import { CONTENDERS, type Contender } from "./bench-contenders";
 import { page } from "./bench-html";
+import { LATENCY_GUESTS, measureLatency } from "./bench-latency";
 import { describeMachine, measurementUnavailable } from "./bench-machine";
-import { caseTable, machineLines, type Results } from "./bench-report";
+import {
+  BOOT_COLUMNS,
+  BOOT_TITLE,
+  bootCells,
+  caseTable,
+  LATENCY_COLUMNS,
+  LATENCY_TITLE,
+  latencyCells,
+  machineLines,
+  type Results,
+  summariesOf,
+  summaryTable,
+  timesTable,
+  withEarlier,
+} from "./bench-report";
 import { type CaseResult, runCase } from "./bench-run";
-import { measureTimes, timesTable } from "./bench-times";
 
 const STATUS_FAILED = 1;
 const STATUS_USAGE = 2;
@@ -24,9 +39,9 @@ const PAGE_FILE = "build/bench.html";
 
 const USAGE = `usage: make bench [BENCH='options']
 
-  --quick            split and packed, frames of 64 bytes, forward one way; no times
-  --only PATTERN     only cases and contenders whose 'case contender' matches the expression;
-                     'times' stands for latency, boot, size and memory
+  --quick            split and packed, frames of 64 bytes, forward one way; no
+                     latency and no boot
+  --only PATTERN     only what matches the expression, of the lines that --list prints
   --formats LIST     of ${RING_FORMATS.join(",")} (default: all)
   --add              keeps the cases of ${JSON_FILE} that this run leaves out, so that a long
                      run can be made in pieces; they have to be of the same machine and commit
@@ -34,7 +49,7 @@ const USAGE = `usage: make bench [BENCH='options']
   --backend-cpu N    CPU of testpmd (default: 1)
   --driver-cpu N     CPU of the driver (default: 0)
   --json             the results as JSON on standard output, the table on standard error
-  --list             names cases and contenders without running them
+  --list             names what would be measured, case and contender, without running it
 
 Writes ${JSON_FILE} and ${PAGE_FILE}. The figures are those of the backend, DPDK's testpmd.
 Wants root (hugepages, namespaces), two idle CPUs, and some minutes.`;
@@ -121,15 +136,26 @@ function progress(text: string): void {
   else process.stderr.write(`${seconds} s  ${text}\n`);
 }
 
-async function measure(options: Options, show: (text: string) => void): Promise<Results> {
-  const machine = await describeMachine();
-  show(machineLines(machine));
+function endProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+}
+
+/** Whose round trips and boots are asked for; a quick run has none. */
+function timesOf({ quick, only }: Options) {
+  const asked = (kind: string) => (what: { readonly id: string }) =>
+    !quick && only.test(`${kind} ${what.id}`);
+  return {
+    latency: LATENCY_GUESTS.filter(asked("latency")),
+    boot: BOOT_CASES.filter(asked("boot")),
+  };
+}
+
+async function measureCases(options: Options, show: (text: string) => void) {
   const cases = casesFor(options.formats, options.quick);
   const taking = cases.filter((what) => contendersOf(what, options).length > 0);
   const everybody = CONTENDERS.filter((contender) =>
     taking.some((what) => contendersOf(what, options).includes(contender)),
   );
-  mkdirSync("build/bench", { recursive: true });
   const unavailable = await findUnavailable(everybody, progress);
   const results: CaseResult[] = [];
   for (const what of taking) {
@@ -137,24 +163,65 @@ async function measure(options: Options, show: (text: string) => void): Promise<
     const run = { samples, backendCpu, driverCpu, progress };
     const result = await runCase(what, contendersOf(what, options), unavailable, run);
     results.push(result);
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    endProgress();
     show(`\n${caseTable(result)}`);
   }
-  const common = { machine, samples: options.samples, cases: results };
-  if (options.quick || !options.only.test("times")) return common;
-  const times = await measureTimes(options.driverCpu, progress);
-  show(`\n${timesTable(times)}`);
-  return { ...common, times };
+  return results;
+}
+
+async function measure(options: Options, show: (text: string) => void): Promise<Results> {
+  const machine = await describeMachine();
+  show(machineLines(machine));
+  mkdirSync("build/bench", { recursive: true });
+  const cases = await measureCases(options, show);
+  const times = timesOf(options);
+  const cpus = { driver: options.driverCpu, backend: options.backendCpu };
+  const latency = await measureLatency(times.latency, cpus, progress);
+  const boot = await measureBoot(times.boot, progress);
+  endProgress();
+  return {
+    ...{ machine, samples: options.samples, cases },
+    ...(latency.length > 0 ? { latency } : {}),
+    ...(boot.length > 0 ? { boot } : {}),
+  };
+}
+
+/** What was measured, a contender a line, as far as there is more than one case. */
+function showSummaries(results: Results, show: (text: string) => void): void {
+  const { cases, latency, boot } = results;
+  const summaries = cases.length > 1 ? summariesOf(results) : [];
+  for (const summary of summaries) show(`\n${summaryTable(summary)}`);
+  if (latency !== undefined) {
+    show(`\n${timesTable(LATENCY_TITLE, LATENCY_COLUMNS, latency, latencyCells)}`);
+  }
+  if (boot !== undefined) show(`\n${timesTable(BOOT_TITLE, BOOT_COLUMNS, boot, bootCells)}`);
+}
+
+/** The results of the run before, for --add. */
+function earlierResults(): Results | undefined {
+  if (!existsSync(JSON_FILE)) return undefined;
+  return JSON.parse(readFileSync(JSON_FILE, "utf8")) as Results;
+}
+
+async function checkEarlier(earlier: Results): Promise<void> {
+  const now = JSON.stringify(await describeMachine());
+  if (JSON.stringify(earlier.machine) === now) return;
+  const advice = "leave --add out to begin anew";
+  throw new UsageError(`--add: ${JSON_FILE} is of another machine or commit; ${advice}`);
 }
 
 /** Our own driver must not be missing from a table that is about it. */
-function ownFailures({ cases }: Results): string[] {
-  return cases.flatMap(({ case: what, rows }) =>
+function ownFailures({ cases, latency = [], boot = [] }: Results): string[] {
+  const isOurs = (id: string) => id.startsWith("vireo");
+  const rates = cases.flatMap(({ case: what, rows }) =>
     rows
-      .filter(({ skipped }) => skipped?.startsWith("did not run") === true)
-      .filter((row) => CONTENDERS.find(({ id }) => id === row.contender)?.ours === true)
-      .map(({ name, skipped }) => `${titleOf(what)}: ${name} ${skipped}`),
+      .filter(({ contender, failed }) => failed === true && isOurs(contender))
+      .map(({ name, skipped }) => `${titleOf(what)}: ${name}: ${skipped}`),
   );
+  const times = [...latency, ...boot]
+    .filter(({ id, skipped }) => skipped !== undefined && isOurs(id))
+    .map(({ name, skipped }) => `${name}: ${skipped}`);
+  return [...rates, ...times];
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -167,20 +234,33 @@ async function main(args: readonly string[]): Promise<number> {
     for (const what of casesFor(options.formats, options.quick)) {
       for (const { id } of contendersOf(what, options)) console.log(`${idOf(what)} ${id}`);
     }
+    const { latency, boot } = timesOf(options);
+    for (const { id } of latency) console.log(`latency ${id}`);
+    for (const { id } of boot) console.log(`boot ${id}`);
     return 0;
   }
   const reason = measurementUnavailable();
   if (reason !== undefined) throw new EnvironmentError(`bench: ${reason}`);
-  const results = await measure(options, options.json ? console.error : console.log);
+  const earlier = options.add ? earlierResults() : undefined;
+  if (earlier !== undefined) await checkEarlier(earlier);
+  const show = options.json ? console.error : console.log;
+  const measured = await measure(options, show);
+  const all = casesFor(RING_FORMATS, false);
+  const results = earlier === undefined ? measured : withEarlier(measured, earlier, all);
+  showSummaries(results, show);
   const text = `${JSON.stringify(results, null, 2)}\n`;
   writeFileSync(JSON_FILE, text);
   writeFileSync(PAGE_FILE, page(results));
   if (options.json) process.stdout.write(text);
   else console.log(`\nwritten: ${JSON_FILE}, ${PAGE_FILE}`);
-  const failures = ownFailures(results);
+  const failures = ownFailures(measured);
   for (const failure of failures) console.error(failure);
-  const measured = results.cases.some(({ rows }) => rows.some(({ samples }) => samples.length > 0));
-  return failures.length > 0 || !(measured || results.times) ? STATUS_FAILED : 0;
+  return failures.length > 0 || !hasFigures(measured) ? STATUS_FAILED : 0;
+}
+
+function hasFigures({ cases, latency = [], boot = [] }: Results): boolean {
+  const rates = cases.some(({ rows }) => rows.some(({ samples }) => samples.length > 0));
+  return rates || [...latency, ...boot].some(({ skipped }) => skipped === undefined);
 }
 
 exitOnSignals();
