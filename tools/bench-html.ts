@@ -9,7 +9,7 @@ import {
   BOOT_COLUMNS,
   BOOT_TITLE,
   bootCells,
-  distanceWords,
+  conditionWords,
   firstLine,
   gigabits,
   LATENCY_COLUMNS,
@@ -93,7 +93,7 @@ function caseSection(result: CaseResult): string {
   const title = titleOf(result.case);
   const measured = result.rows.filter(({ skipped }) => skipped === undefined);
   const notes = [
-    distanceWords(result),
+    conditionWords(result),
     ...ratioWords(result),
     ...measured.flatMap((row) => (row.own === undefined ? [] : [`${row.name}: ${ownWords(row)}`])),
     ...result.rows.flatMap(({ name, skipped }) =>

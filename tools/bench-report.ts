@@ -86,9 +86,11 @@ export function ownWords({ own }: Row): string {
   );
 }
 
-export function distanceWords({ distances }: CaseResult): string {
+/** Under which conditions a case was measured. */
+export function conditionWords({ distances, hugepages }: CaseResult): string {
   if (distances.length === 0) return "nothing was measured";
-  return `CPUs ${Math.min(...distances)} to ${Math.max(...distances)} cycles apart`;
+  const apart = `CPUs ${Math.min(...distances)} to ${Math.max(...distances)} cycles apart`;
+  return hugepages ? apart : `${apart}, all on small pages for want of large ones`;
 }
 
 const byDescent = (a: Row, b: Row) => b.median - a.median;
@@ -111,7 +113,7 @@ export function caseTable(result: CaseResult): string {
   );
   const ratios = ratioWords(result);
   return [
-    `${titleOf(what)}  (${distanceWords(result)})`,
+    `${titleOf(what)}  (${conditionWords(result)})`,
     ...[...rows, ...skipped, ...(ratios.length > 0 ? [`  ${ratios.join(", ")}`] : [])],
   ].join("\n");
 }

@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly samples: number;
   readonly backendCpu: number;
   readonly driverCpu: number;
+  /** Whether large pages are asked for. */
+  readonly hugepages: boolean;
   readonly progress: (text: string) => void;
 }
 
@@ -53,6 +55,8 @@ export interface CaseResult {
   readonly rows: readonly Row[];
   /** Cycles of a cache line's round trip between the two CPUs, before each round. */
   readonly distances: readonly number[];
+  /** Whether guests, processes and backends had large pages; without them all are slower. */
+  readonly hugepages: boolean;
 }
 
 interface Running {
@@ -244,14 +248,15 @@ export async function runCase(
     if (reason !== undefined && !skipped.has(contender.id)) skipped.set(contender.id, reason);
   }
   const taking = contenders.filter(({ id }) => !skipped.has(id));
-  const pages = reserveHugepages(HUGEPAGES_EACH * taking.length);
+  const pages = reserveHugepages(options.hugepages ? HUGEPAGES_EACH * taking.length : 0);
+  const hugepages = options.hugepages && pages.enough;
   const running: Running[] = [];
   let distances: readonly number[] = [];
   try {
     for (const contender of taking) {
       options.progress(`${titleOf(what)}: starting ${contender.name}`);
       try {
-        const started = await start(contender, what, options, pages.enough);
+        const started = await start(contender, what, options, hugepages);
         freeze(started);
         running.push(started);
       } catch (error) {
@@ -277,5 +282,5 @@ export async function runCase(
     if (declined !== undefined) return { ...row, skipped: declined };
     return found?.own === undefined ? row : { ...row, own: found.own };
   });
-  return { case: what, rows, distances };
+  return { case: what, rows, distances, hugepages };
 }

@@ -4,6 +4,7 @@
  * our own driver failed, 2 wrong usage, 3 the machine lacks something.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { EnvironmentError, messageOf } from "../test/harness/src/errors";
 import { exitOnSignals } from "../test/harness/src/run-scope";
@@ -34,8 +35,9 @@ const STATUS_FAILED = 1;
 const STATUS_USAGE = 2;
 const STATUS_ENVIRONMENT = 3;
 const SAMPLES = 5;
-const JSON_FILE = "build/bench.json";
-const PAGE_FILE = "build/bench.html";
+const OUTPUT = "build";
+const JSON_NAME = "bench.json";
+const PAGE_NAME = "bench.html";
 
 const USAGE = `usage: make bench [BENCH='options']
 
@@ -43,15 +45,17 @@ const USAGE = `usage: make bench [BENCH='options']
                      latency and no boot
   --only PATTERN     only what matches the expression, of the lines that --list prints
   --formats LIST     of ${RING_FORMATS.join(",")} (default: all)
-  --add              keeps the cases of ${JSON_FILE} that this run leaves out, so that a long
+  --add              keeps the cases of ${JSON_NAME} that this run leaves out, so that a long
                      run can be made in pieces; they have to be of the same machine and commit
   --samples N        seconds a contender and case, 5 at least (default: 5)
   --backend-cpu N    CPU of testpmd (default: 1)
   --driver-cpu N     CPU of the driver (default: 0)
+  --no-hugepages     small pages for all; otherwise only where there are no large ones
+  --output FOLDER    where ${JSON_NAME} and ${PAGE_NAME} go (default: ${OUTPUT})
   --json             the results as JSON on standard output, the table on standard error
   --list             names what would be measured, case and contender, without running it
 
-Writes ${JSON_FILE} and ${PAGE_FILE}. The figures are those of the backend, DPDK's testpmd.
+The figures are those of the backend, DPDK's testpmd.
 Wants root (hugepages, namespaces), two idle CPUs, and some minutes.`;
 
 class UsageError extends Error {}
@@ -83,6 +87,8 @@ function readOptions(args: readonly string[]) {
       "backend-cpu": { type: "string", default: "1" },
       "driver-cpu": { type: "string", default: "0" },
       add: { type: "boolean", default: false },
+      "no-hugepages": { type: "boolean", default: false },
+      output: { type: "string", default: OUTPUT },
       json: { type: "boolean", default: false },
       list: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
@@ -101,6 +107,7 @@ function readOptions(args: readonly string[]) {
     samples: wholeNumber("samples", values.samples, SAMPLES),
     backendCpu: wholeNumber("backend-cpu", values["backend-cpu"], 0),
     driverCpu: wholeNumber("driver-cpu", values["driver-cpu"], 0),
+    hugepages: !values["no-hugepages"],
   };
 }
 
@@ -159,8 +166,8 @@ async function measureCases(options: Options, show: (text: string) => void) {
   const unavailable = await findUnavailable(everybody, progress);
   const results: CaseResult[] = [];
   for (const what of taking) {
-    const { samples, backendCpu, driverCpu } = options;
-    const run = { samples, backendCpu, driverCpu, progress };
+    const { samples, backendCpu, driverCpu, hugepages } = options;
+    const run = { samples, backendCpu, driverCpu, hugepages, progress };
     const result = await runCase(what, contendersOf(what, options), unavailable, run);
     results.push(result);
     endProgress();
@@ -197,17 +204,14 @@ function showSummaries(results: Results, show: (text: string) => void): void {
   if (boot !== undefined) show(`\n${timesTable(BOOT_TITLE, BOOT_COLUMNS, boot, bootCells)}`);
 }
 
-/** The results of the run before, for --add. */
-function earlierResults(): Results | undefined {
-  if (!existsSync(JSON_FILE)) return undefined;
-  return JSON.parse(readFileSync(JSON_FILE, "utf8")) as Results;
-}
-
-async function checkEarlier(earlier: Results): Promise<void> {
-  const now = JSON.stringify(await describeMachine());
-  if (JSON.stringify(earlier.machine) === now) return;
-  const advice = "leave --add out to begin anew";
-  throw new UsageError(`--add: ${JSON_FILE} is of another machine or commit; ${advice}`);
+/** The results of the run before, for --add; they have to be of this machine and commit. */
+async function earlierResults(path: string): Promise<Results | undefined> {
+  if (!existsSync(path)) return undefined;
+  const earlier = JSON.parse(readFileSync(path, "utf8")) as Results;
+  if (JSON.stringify(earlier.machine) === JSON.stringify(await describeMachine())) return earlier;
+  throw new UsageError(
+    `--add: ${path} is of another machine or commit; leave --add out to begin anew`,
+  );
 }
 
 /** Our own driver must not be missing from a table that is about it. */
@@ -241,18 +245,20 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const reason = measurementUnavailable();
   if (reason !== undefined) throw new EnvironmentError(`bench: ${reason}`);
-  const earlier = options.add ? earlierResults() : undefined;
-  if (earlier !== undefined) await checkEarlier(earlier);
+  const jsonFile = join(options.output, JSON_NAME);
+  const pageFile = join(options.output, PAGE_NAME);
+  const earlier = options.add ? await earlierResults(jsonFile) : undefined;
+  mkdirSync(options.output, { recursive: true });
   const show = options.json ? console.error : console.log;
   const measured = await measure(options, show);
   const all = casesFor(RING_FORMATS, false);
   const results = earlier === undefined ? measured : withEarlier(measured, earlier, all);
   showSummaries(results, show);
   const text = `${JSON.stringify(results, null, 2)}\n`;
-  writeFileSync(JSON_FILE, text);
-  writeFileSync(PAGE_FILE, page(results));
+  writeFileSync(jsonFile, text);
+  writeFileSync(pageFile, page(results));
   if (options.json) process.stdout.write(text);
-  else console.log(`\nwritten: ${JSON_FILE}, ${PAGE_FILE}`);
+  else console.log(`\nwritten: ${jsonFile}, ${pageFile}`);
   const failures = ownFailures(measured);
   for (const failure of failures) console.error(failure);
   return failures.length > 0 || !hasFigures(measured) ? STATUS_FAILED : 0;

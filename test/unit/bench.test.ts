@@ -43,7 +43,7 @@ function row(contender: string, samples: readonly number[], skipped?: string): R
 }
 
 function resultOf(...rows: Row[]): CaseResult {
-  return { case: caseOf("tx-split-60"), rows, distances: [130, 860] };
+  return { case: caseOf("tx-split-60"), rows, distances: [130, 860], hugepages: true };
 }
 
 /** The command of a contender, in one line. */
@@ -71,7 +71,8 @@ test("a skipped contender has no ratio, and its reason is in the table", () => {
   const result = resultOf(row("a", [10]), row("b", [5], "no KVM here"));
   assert.is(ratio(result, "a", "b"), undefined);
   assert.match(caseTable(result), /skipped: no KVM here/);
-  assert.match(caseTable(result), /130 to 860 cycles apart/);
+  assert.match(caseTable(result), /130 to 860 cycles apart\)/);
+  assert.match(caseTable({ ...result, hugepages: false }), /apart, all on small pages/);
 });
 
 test("cases have different names, and a quick run is a part of the whole one", () => {
