@@ -26,6 +26,8 @@ const MBUFS = 16384;
 /** What fits into one of its buffers. */
 const SEGMENT_BYTES = 2048;
 const MULTI_SEGS = "0x8000";
+/** TCP and UDP. */
+const CHECKSUMS = "0xc";
 
 /**
  * Ahead of the host's other work, where that is allowed. Where the kernel groups processes by
@@ -161,7 +163,7 @@ export class BenchBackend {
   private forwarding(guestMac: string): string[] {
     const { direction, frameBytes } = this.what;
     // Without an offload of its own the port would compute every checksum that is asked for.
-    if (direction === "tx") return ["--forward-mode=rxonly", "--enable-rx-cksum"];
+    if (direction === "tx") return ["--forward-mode=rxonly", `--rx-offloads=${CHECKSUMS}`];
     const sends = [...segmentWords(frameBytes), `--eth-peer=0,${guestMac}`];
     if (direction === "rx") return ["--forward-mode=txonly", ...sends];
     const topology = direction === "forward" ? "chained" : "paired";
