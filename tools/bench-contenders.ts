@@ -9,18 +9,25 @@ import { chooseAccelerator } from "../test/harness/src/accelerator";
 import { findProgram } from "../test/harness/src/processes";
 import { findQemu, vhostUserUnavailable } from "../test/harness/src/qemu";
 import { uniqueName } from "../test/harness/src/run-scope";
-import type { Case } from "./bench-cases";
+import { segmentWords } from "./bench-backend";
+import { type Case, isForward, isInOrder, isPacked } from "./bench-cases";
 import { buildLinux, LINUX_MODULES_MEMORY_MIB, linuxUnavailable } from "./bench-linux";
 import { BARE_GUEST, buildBareGuest } from "./bench-peers";
 
 export const GUEST_MAC = "52:54:00:12:34:56";
+const GUEST_MACS = [GUEST_MAC, "52:54:00:12:34:57"];
 const RING_ENTRIES = 256;
 const GUEST_MEMORY_MIB = 64;
+const PROCESS_MEMORY_MIB = 32;
 const IMAGE = "build/vireo.elf";
 const PROCESS = "build/vireo-process";
+/** Data in each piece of a frame that the device cuts; that of app=source. */
+const MSS = 1448;
+const RECEIVE_OFFLOADS = ["guest_csum", "guest_tso4", "guest_tso6", "guest_ecn"];
 
 export interface Context {
-  readonly socketPath: string;
+  /** One for each NIC. */
+  readonly socketPaths: readonly string[];
   readonly cpu: number;
   readonly hugepages: boolean;
 }
@@ -49,44 +56,53 @@ async function acceleratorUnavailable(accelerator: Accelerator): Promise<string 
   return choice.accelerator === "kvm" ? undefined : choice.reason;
 }
 
-/** Merged buffers and receive offloads are off for all: frames of one buffer are compared. */
-const device = (what: Case): string => {
-  const off = ["mrg_rxbuf", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo"];
+/** Features that are off for all: what is compared is the way of a frame, not who has offloads. */
+function featuresOff({ merged, large }: Case): string[] {
+  return [...(merged ? [] : ["mrg_rxbuf"]), ...(large ? [] : RECEIVE_OFFLOADS)];
+}
+
+function device(what: Case, nic: number): string {
   const properties = [
-    `mac=${GUEST_MAC},romfile=,rx_queue_size=${RING_ENTRIES},tx_queue_size=${RING_ENTRIES}`,
-    ...off.map((name) => `${name}=off`),
-    ...(what.ring === "split" ? [] : ["packed=on"]),
-    ...(what.ring === "packed-in-order" ? ["in_order=on"] : []),
+    `mac=${GUEST_MACS[nic]},romfile=,rx_queue_size=${RING_ENTRIES},tx_queue_size=${RING_ENTRIES}`,
+    ...featuresOff(what).map((name) => `${name}=off`),
+    "guest_ufo=off",
+    ...(isPacked(what.ring) ? ["packed=on"] : []),
+    ...(isInOrder(what.ring) ? ["in_order=on"] : []),
   ];
-  return `virtio-net-pci,netdev=n0,${properties.join(",")}`;
-};
+  return `virtio-net-pci,netdev=n${nic},${properties.join(",")}`;
+}
 
 function qemu(
   accelerator: Accelerator,
   what: Case,
-  { socketPath, cpu, hugepages }: Context,
+  { socketPaths, cpu, hugepages }: Context,
   memoryMib: number,
   rest: readonly string[],
 ): string[] {
   const pages = hugepages ? ",hugetlb=on,hugetlbsize=2M,prealloc=on" : "";
+  const nics = socketPaths.flatMap((path, nic) => [
+    ...["-chardev", `socket,id=c${nic},path=${path}`],
+    ...["-netdev", `vhost-user,id=n${nic},chardev=c${nic}`, "-device", device(what, nic)],
+  ]);
   return [
     ...["taskset", "-c", String(cpu), findQemu().path, "-accel", accelerator],
     ...["-cpu", accelerator === "kvm" ? "host,arch-capabilities=off" : "max"],
     ...["-M", "q35,memory-backend=memory", "-m", String(memoryMib)],
     ...["-object", `memory-backend-memfd,id=memory,size=${memoryMib}M,share=on${pages}`],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"],
-    ...["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"],
-    ...["-chardev", `socket,id=c0,path=${socketPath}`],
-    ...["-netdev", "vhost-user,id=n0,chardev=c0", "-device", device(what)],
-    ...rest,
+    ...["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", ...nics, ...rest],
   ];
 }
 
-function appWords({ direction, frameBytes, tso, ring }: Case): string[] {
-  const common = ["mode=poll", "ip=192.0.2.2/24", `ring=${ring === "split" ? "split" : "packed"}`];
-  if (direction === "rx") return ["app=sink", ...common];
-  const frames = tso ? "gso=tcp4" : `size=${frameBytes}`;
-  return ["app=source", ...common, "dst=02:00:00:00:00:01", "dstip=192.0.2.1", frames];
+function appWords(what: Case): string[] {
+  const { direction, frameBytes, large, ring } = what;
+  const common = ["mode=poll", `ring=${isPacked(ring) ? "packed" : "split"}`];
+  if (isForward(what)) return ["app=forward", ...common];
+  const addressed = [...common, "ip=192.0.2.2/24"];
+  if (direction === "rx") return ["app=sink", ...addressed];
+  const frames = large ? ["gso=tcp4", `mss=${MSS}`] : [];
+  const to = ["dst=02:00:00:00:00:01", "dstip=192.0.2.1", `size=${frameBytes}`];
+  return ["app=source", ...addressed, ...to, ...frames];
 }
 
 function vireoGuest(accelerator: Accelerator): Contender {
@@ -112,16 +128,16 @@ function bareGuest(accelerator: Accelerator): Contender {
     ours: false,
     startTimeoutMs: 30_000,
     unavailable: () => acceleratorUnavailable(accelerator),
-    declines: ({ ring, frameBytes, tso }) =>
-      ring === "split" && frameBytes === 60 && !tso
-        ? undefined
-        : "it knows split and 64 bytes only",
+    declines: (what) => {
+      if (isForward(what)) return "it has one NIC";
+      return what.group === "formats" ? undefined : "it knows 64 bytes only";
+    },
     prepare: async () => {
       await buildBareGuest();
     },
     command: (what, context) =>
       qemu(accelerator, what, context, GUEST_MEMORY_MIB, [
-        ...["-kernel", BARE_GUEST, "-append", what.direction],
+        ...["-kernel", BARE_GUEST, "-append", `${what.direction} ${what.ring}`],
       ]),
   };
 }
@@ -134,13 +150,26 @@ const vireoProcess: Contender = {
   unavailable: async () => undefined,
   declines: () => undefined,
   prepare: async () => undefined,
-  command: (what, { socketPath, cpu, hugepages }) => [
-    ...[PROCESS, "--socket", socketPath, "--cpu", String(cpu)],
-    ...["--queue-size", String(RING_ENTRIES), "--hugepages", hugepages ? "required" : "off"],
-    ...appWords(what),
-    "features=-mrg_rxbuf,-guest_csum,-guest_tso4,-guest_tso6,-guest_ecn",
-  ],
+  command: (what, { socketPaths, cpu, hugepages }) => {
+    const off = [...featuresOff(what), ...(isInOrder(what.ring) ? [] : ["in_order"])];
+    return [
+      ...[PROCESS, "--cpu", String(cpu), ...socketPaths.flatMap((path) => ["--socket", path])],
+      ...["--queue-size", String(RING_ENTRIES), "--hugepages", hugepages ? "required" : "off"],
+      ...["--memory", String(PROCESS_MEMORY_MIB), ...appWords(what)],
+      ...(off.length > 0 ? [`features=${off.map((name) => `-${name}`).join(",")}`] : []),
+    ];
+  },
 };
+
+const FORWARD_MODES = { tx: "txonly", rx: "rxonly", forward: "io", "forward-both": "io" };
+
+/** DPDK takes its vectorised paths only under these conditions, and says nothing otherwise. */
+function vectorDeclines({ ring, merged }: Case): string | undefined {
+  if (merged) return "DPDK's vectorised paths have no merged buffers";
+  if (ring === "packed") return "DPDK's vectorised packed ring is for in-order devices";
+  if (ring === "split-in-order") return "DPDK's vectorised split ring is not for in-order devices";
+  return undefined;
+}
 
 function virtioUser(vectorized: boolean): Contender {
   return {
@@ -150,22 +179,25 @@ function virtioUser(vectorized: boolean): Contender {
     startTimeoutMs: 30_000,
     unavailable: async () =>
       findProgram("dpdk-testpmd") === undefined ? "needs dpdk-testpmd (dpdk-dev)" : undefined,
-    declines: ({ tso }) => (tso ? "txonly sends no frames to be cut" : undefined),
+    declines: (what) => (vectorized ? vectorDeclines(what) : undefined),
     prepare: async () => undefined,
-    command: (what, { socketPath, cpu, hugepages }) => {
-      const packed = what.ring === "split" ? 0 : 1;
-      const inOrder = what.ring === "packed-in-order" ? 1 : 0;
-      const user =
-        `net_virtio_user0,path=${socketPath},queue_size=${RING_ENTRIES},mac=${GUEST_MAC},` +
-        `mrg_rxbuf=0,packed_vq=${packed},in_order=${inOrder}${vectorized ? ",vectorized=1" : ""}`;
-      const sends = [`--txpkts=${what.frameBytes}`, "--eth-peer=0,02:00:00:00:00:01"];
+    command: (what, { socketPaths, cpu, hugepages }) => {
+      const options = [
+        `queue_size=${RING_ENTRIES},mrg_rxbuf=${what.merged ? 1 : 0}`,
+        `packed_vq=${isPacked(what.ring) ? 1 : 0},in_order=${isInOrder(what.ring) ? 1 : 0}`,
+        ...(vectorized ? ["vectorized=1"] : []),
+      ].join(",");
+      const users = socketPaths.flatMap((path, nic) => [
+        ...["--vdev", `net_virtio_user${nic},path=${path},mac=${GUEST_MACS[nic]},${options}`],
+      ]);
+      const sends = [...segmentWords(what.frameBytes), "--eth-peer=0,02:00:00:00:00:01"];
       return [
         ...["dpdk-testpmd", "--lcores", `0@${cpu},1@${cpu}`, "-m", "128"],
         ...(hugepages ? ["--in-memory"] : ["--no-huge"]),
         ...["--single-file-segments", `--file-prefix=${uniqueName()}`, "--no-pci"],
         ...(vectorized ? ["--force-max-simd-bitwidth=512"] : []),
-        ...["--vdev", user, "--", "-i", "--auto-start", "--burst=64"],
-        ...[`--forward-mode=${what.direction === "tx" ? "txonly" : "rxonly"}`],
+        ...[...users, "--", "-i", "--auto-start", "--burst=64"],
+        ...[`--forward-mode=${FORWARD_MODES[what.direction]}`],
         ...["--total-num-mbufs=16384", `--txd=${RING_ENTRIES}`, `--rxd=${RING_ENTRIES}`],
         ...(what.direction === "tx" ? sends : []),
       ];
@@ -175,13 +207,13 @@ function virtioUser(vectorized: boolean): Contender {
 
 const linuxGuest: Contender = {
   id: "linux-tcg",
-  name: "Linux guest, pktgen or its counters (TCG)",
+  name: "Linux guest (TCG)",
   ours: false,
   startTimeoutMs: 120_000,
   unavailable: async () => (await acceleratorUnavailable("tcg")) ?? linuxUnavailable(),
-  declines: ({ ring, tso }) => {
-    if (tso) return "pktgen sends no frames to be cut";
-    return ring === "packed-in-order" ? "Linux's driver does not take in_order" : undefined;
+  declines: (what) => {
+    if (isForward(what)) return "it is DPDK that forwards in this guest";
+    return isInOrder(what.ring) ? "Linux's driver does not take in_order" : undefined;
   },
   prepare: async () => {
     await buildLinux();
@@ -189,8 +221,9 @@ const linuxGuest: Contender = {
   command: (what, context) => {
     const files = buildLinux.files;
     const words = ["console=ttyS0", "quiet", "mitigations=off", "panic=-1"];
+    const sends = what.large ? ["bench=gso", `mss=${MSS}`] : ["bench=pktgen"];
     const task =
-      what.direction === "tx" ? [`bench=pktgen`, `size=${what.frameBytes}`] : ["bench=receive"];
+      what.direction === "tx" ? [...sends, `size=${what.frameBytes}`] : ["bench=receive"];
     return qemu("tcg", what, context, LINUX_MODULES_MEMORY_MIB, [
       ...["-kernel", files.kernel, "-initrd", files.initramfs],
       ...["-append", [...words, ...task].join(" ")],
@@ -202,13 +235,15 @@ const linuxDpdkGuest: Contender = {
   ...linuxGuest,
   id: "linux-dpdk-tcg",
   name: "DPDK testpmd in a Linux guest (TCG)",
-  declines: ({ tso }) => (tso ? "txonly sends no frames to be cut" : undefined),
+  declines: () => undefined,
   command: (what, context) => {
-    const { kernel, initramfs } = buildLinux.files;
-    const task = what.direction === "tx" ? `bench=txonly size=${what.frameBytes}` : "bench=rxonly";
+    const { kernel, initramfsDpdk } = buildLinux.files;
+    const mode = FORWARD_MODES[what.direction];
+    const frames = segmentWords(what.frameBytes)[0]?.replace("--", " ");
+    const task = `bench=${mode}${mode === "txonly" ? frames : ""}`;
     const words = `console=ttyS0 quiet mitigations=off panic=-1 hugepages=80 ${task}`;
     return qemu("tcg", what, context, LINUX_MODULES_MEMORY_MIB, [
-      ...["-kernel", kernel, "-initrd", initramfs, "-append", words],
+      ...["-kernel", kernel, "-initrd", initramfsDpdk, "-append", words],
     ]);
   },
 };

@@ -1,10 +1,9 @@
 /**
  * The Linux guest that the benchmark compares with: Debian's kernel and an initramfs of busybox, a
  * few modules and a script, made on the fly from Debian packages that are downloaded but not
- * installed. Used by bench-contenders.ts and bench-latency.ts.
+ * installed. Used by bench-contenders.ts and bench-guests.ts.
  *
- * What the guest does is in its command line: `bench=pktgen size=N`, `bench=receive`, `bench=echo`,
- * `bench=txonly size=N` and `bench=rxonly` (the last two are DPDK's testpmd).
+ * What the guest does is in its command line; test/bench/peers/linux-init.sh has the words.
  */
 import {
   chmodSync,
@@ -31,7 +30,9 @@ const DPDK_PLUGINS = ["bus_pci", "bus_vdev", "mempool_ring", "net_virtio"];
 const DOWNLOAD_TIMEOUT_MS = 180_000;
 const UNPACK_TIMEOUT_MS = 60_000;
 const SCRIPT = "test/bench/peers/linux-init.sh";
-const ECHO = "test/bench/peers/udp-echo.c";
+/** Programs of the guest, one C file each. */
+const PROGRAMS = ["udp-echo", "gso-source"];
+const sourceOf = (program: string) => `test/bench/peers/${program}.c`;
 
 export const LINUX_MODULES_MEMORY_MIB = 512;
 
@@ -44,10 +45,10 @@ export function linuxUnavailable(): string | undefined {
 
 /** Makes the guest's kernel and initramfs, unless they are newer than their sources. */
 export async function buildLinux(): Promise<void> {
-  const { kernel, initramfs } = buildLinux.files;
-  const sources = [SCRIPT, ECHO].map((path) => statSync(path).mtimeMs);
+  const { kernel, initramfs, initramfsDpdk } = buildLinux.files;
+  const sources = [SCRIPT, ...PROGRAMS.map(sourceOf)].map((path) => statSync(path).mtimeMs);
   const isNew = existsSync(initramfs) && statSync(initramfs).mtimeMs > Math.max(...sources);
-  if (isNew && existsSync(kernel)) return;
+  if (isNew && existsSync(kernel) && existsSync(initramfsDpdk)) return;
   rmSync(WORK, { recursive: true, force: true });
   mkdirSync(`${WORK}/root`, { recursive: true });
   const depends = await mustRun(["apt-cache", "depends", "linux-image-amd64"], DOWNLOAD_TIMEOUT_MS);
@@ -62,9 +63,16 @@ export async function buildLinux(): Promise<void> {
   await fillRoot(`${WORK}/unpacked`, version);
   copyFileSync(`${WORK}/unpacked/boot/vmlinuz-${version}`, kernel);
   writeFileSync(initramfs, archiveOf(`${WORK}/root`));
+  await addDpdk(`${WORK}/root`);
+  writeFileSync(initramfsDpdk, archiveOf(`${WORK}/root`));
   rmSync(`${WORK}/unpacked`, { recursive: true });
 }
-buildLinux.files = { kernel: `${WORK}/vmlinuz`, initramfs: `${WORK}/initramfs.cpio` };
+/** Those who need no DPDK are not to boot with it. */
+buildLinux.files = {
+  kernel: `${WORK}/vmlinuz`,
+  initramfs: `${WORK}/initramfs.cpio`,
+  initramfsDpdk: `${WORK}/initramfs-dpdk.cpio`,
+};
 
 async function fillRoot(unpacked: string, version: string): Promise<void> {
   const root = `${WORK}/root`;
@@ -72,13 +80,16 @@ async function fillRoot(unpacked: string, version: string): Promise<void> {
     mkdirSync(`${root}/${folder}`, { recursive: true });
   }
   copyFileSync(findBusybox(unpacked), `${root}/bin/busybox`);
-  await mustRun(["gcc", "-O2", "-static", "-Wall", "-Werror", ECHO, "-o", `${root}/bin/udp-echo`]);
+  for (const name of PROGRAMS) {
+    const compile = ["gcc", "-O2", "-static", "-Wall", "-Werror", sourceOf(name)];
+    await mustRun([...compile, "-o", `${root}/bin/${name}`]);
+  }
   copyFileSync(SCRIPT, `${root}/init`);
-  for (const file of ["init", "bin/busybox", "bin/udp-echo"]) chmodSync(`${root}/${file}`, 0o755);
+  const programs = ["busybox", ...PROGRAMS].map((name) => `bin/${name}`);
+  for (const file of ["init", ...programs]) chmodSync(`${root}/${file}`, 0o755);
   const base = findModules(unpacked, version);
   addModules(root, base, "order", MODULES);
   addModules(root, base, "order-dpdk", DPDK_MODULES);
-  await addDpdk(root);
 }
 
 /** Modules with all that they need, and a list of them in the order of loading. */

@@ -13,6 +13,7 @@ const SAMPLE_MS = 1000;
 /** After a thaw: caches, and what had piled up. */
 const SETTLE_MS = 150;
 const STATS_TIMEOUT_MS = 5000;
+const CYCLES_MS = 300;
 /** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
 const HUGEPAGES_EACH = 64 + 256 + 16;
 
@@ -20,6 +21,8 @@ export interface RunOptions {
   readonly samples: number;
   readonly backendCpu: number;
   readonly driverCpu: number;
+  /** Whether large pages are asked for. */
+  readonly hugepages: boolean;
   readonly progress: (text: string) => void;
 }
 
@@ -43,6 +46,8 @@ export interface Row {
   readonly own?: OwnCounters;
   /** Why there are no samples. */
   readonly skipped?: string;
+  /** It should have run, but did not, or not to the end. */
+  readonly failed?: boolean;
 }
 
 export interface CaseResult {
@@ -50,6 +55,8 @@ export interface CaseResult {
   readonly rows: readonly Row[];
   /** Cycles of a cache line's round trip between the two CPUs, before each round. */
   readonly distances: readonly number[];
+  /** Whether guests, processes and backends had large pages; without them all are slower. */
+  readonly hugepages: boolean;
 }
 
 interface Running {
@@ -93,8 +100,8 @@ async function start(
   let driver: Program | undefined;
   try {
     await backend.ready();
-    const { socketPath } = backend;
-    const command = contender.command(what, { socketPath, cpu: options.driverCpu, hugepages });
+    const { socketPaths } = backend;
+    const command = contender.command(what, { socketPaths, cpu: options.driverCpu, hugepages });
     driver = new Program(contender.name, command);
     await untilMoving(contender, backend, driver);
     return { contender, backend, driver, samples: [] };
@@ -113,8 +120,7 @@ async function untilMoving(
   const end = performance.now() + contender.startTimeoutMs;
   for (;;) {
     driver.check();
-    const { rxPackets, txPackets } = await backend.counters();
-    if (rxPackets + txPackets > 0) return;
+    if (await backend.moves()) return;
     if (performance.now() > end) {
       throw new Error(
         `no frame within ${contender.startTimeoutMs / 1000} s; it says:\n${driver.tail()}`,
@@ -146,25 +152,55 @@ interface QueueCounters {
   cycles: number;
 }
 
-/** Asks our own driver for its counters. */
-async function readOwn({ backend, driver, contender }: Running, what: Case) {
-  if (!contender.ours) return undefined;
-  backend.thaw();
-  driver.thaw();
-  let event: string | undefined;
-  const seen = () => {
-    event = driver.lines.findLast((line) => line.startsWith('{"event":"stats"'));
-    return event !== undefined;
+type Queues = Record<"rx" | "tx", QueueCounters>;
+
+/** What each NIC's only pair has counted until now. */
+async function readQueues({ backend, driver, contender }: Running): Promise<Queues[]> {
+  const nics = backend.socketPaths.length;
+  const answers: string[] = [];
+  const listen = (line: string) => {
+    if (line.startsWith('{"event":"stats"')) answers.push(line);
   };
+  driver.onLine = listen;
   driver.send("stats");
+  const seen = () => driver.ended || answers.length >= nics;
   await until(seen, STATS_TIMEOUT_MS, () => `${contender.name} gives no statistics`);
-  const { queues } = JSON.parse(event ?? "") as { queues: Record<string, QueueCounters>[] };
-  const queue = queues[0]?.[what.direction];
-  if (queue === undefined) throw new Error(`${contender.name}: statistics without a queue`);
+  driver.check();
+  return answers.map((line) => {
+    const [queues] = (JSON.parse(line) as { queues: Queues[] }).queues;
+    if (queues === undefined) throw new Error(`${contender.name}: statistics without a queue`);
+    return queues;
+  });
+}
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+/**
+ * Our own driver's counters: of the queue that is measured, or of all that forward. Cycles are
+ * those of a while without a freeze, which would count.
+ */
+async function readOwn(running: Running, what: Case): Promise<OwnCounters | undefined> {
+  if (!running.contender.ours) return undefined;
+  running.backend.thaw();
+  running.driver.thaw();
+  const before = await readQueues(running);
+  await pause(CYCLES_MS);
+  const after = await readQueues(running);
+  const isForwarded = what.direction === "forward" || what.direction === "forward-both";
+  const sent = (nics: readonly Queues[]) => sum(nics.map(({ tx }) => tx.packets));
+  const received = (nics: readonly Queues[]) => sum(nics.map(({ rx }) => rx.packets));
+  const frames = what.direction === "rx" ? received : sent;
+  // A lane's cycles stand beside the frames that it received, but for those of a source.
+  const timed = what.direction === "tx" ? "tx" : "rx";
+  const cycles = (nics: readonly Queues[]) => sum(nics.map((nic) => nic[timed].cycles));
+  const counted = after.flatMap(({ rx, tx }) => {
+    if (isForwarded) return [rx, tx];
+    return what.direction === "rx" ? [rx] : [tx];
+  });
   return {
-    kicksPerFrame: queue.kicks / queue.packets,
-    interrupts: queue.interrupts,
-    cyclesPerFrame: queue.cycles / queue.packets,
+    kicksPerFrame: sum(counted.map(({ kicks }) => kicks)) / frames(after),
+    interrupts: sum(counted.map(({ interrupts }) => interrupts)),
+    cyclesPerFrame: (cycles(after) - cycles(before)) / (frames(after) - frames(before)),
   };
 }
 
@@ -206,23 +242,25 @@ export async function runCase(
   options: RunOptions,
 ): Promise<CaseResult> {
   const skipped = new Map(unavailable);
+  const failed = new Map<string, string>();
   for (const contender of contenders) {
     const reason = contender.declines(what);
     if (reason !== undefined && !skipped.has(contender.id)) skipped.set(contender.id, reason);
   }
   const taking = contenders.filter(({ id }) => !skipped.has(id));
-  const pages = reserveHugepages(HUGEPAGES_EACH * taking.length);
+  const pages = reserveHugepages(options.hugepages ? HUGEPAGES_EACH * taking.length : 0);
+  const hugepages = options.hugepages && pages.enough;
   const running: Running[] = [];
   let distances: readonly number[] = [];
   try {
     for (const contender of taking) {
       options.progress(`${titleOf(what)}: starting ${contender.name}`);
       try {
-        const started = await start(contender, what, options, pages.enough);
+        const started = await start(contender, what, options, hugepages);
         freeze(started);
         running.push(started);
       } catch (error) {
-        skipped.set(contender.id, `did not run: ${messageOf(error)}`);
+        failed.set(contender.id, messageOf(error));
       }
     }
     distances = await takeTurns(running, what, options);
@@ -235,10 +273,14 @@ export async function runCase(
   }
   const rows = contenders.map((contender): Row => {
     const found = running.find((each) => each.contender === contender);
-    const row = rowOf(what, contender, found?.failed === undefined ? (found?.samples ?? []) : []);
-    const reason = skipped.get(contender.id) ?? found?.failed;
-    if (reason !== undefined) return { ...row, skipped: reason };
+    const reason = failed.get(contender.id) ?? found?.failed;
+    if (reason !== undefined) {
+      return { ...rowOf(what, contender, []), skipped: `failed: ${reason}`, failed: true };
+    }
+    const row = rowOf(what, contender, found?.samples ?? []);
+    const declined = skipped.get(contender.id);
+    if (declined !== undefined) return { ...row, skipped: declined };
     return found?.own === undefined ? row : { ...row, own: found.own };
   });
-  return { case: what, rows, distances };
+  return { case: what, rows, distances, hugepages };
 }

@@ -1,5 +1,6 @@
 /*
- * PCI configuration space of the process host's virtio-net function, as words. Read by device.c.
+ * PCI configuration space of the process host's virtio-net functions, as words. Read by device.c,
+ * which knows the BAR.
  * virtio 1.4 §4.1.2, §4.1.4
  *
  *   0x40 common | 0x50 ISR | 0x60 device | 0x70 notification | 0x84 MSI-X
@@ -16,7 +17,6 @@ const uint32_t config_space[CONFIG_WORDS] = {
     [0x00 / 4] = 0x10411af4,
     [0x04 / 4] = 0x00100000, /* status: there is a capability list */
     [0x08 / 4] = 0x02000001, /* Ethernet controller, revision 1 */
-    [0x10 / 4] = BAR_BASE,
     [0x34 / 4] = 0x40,
     [0x40 / 4] = VENDOR_CAPABILITY(1, 0x50, 16),
     [0x48 / 4] = COMMON_OFFSET,

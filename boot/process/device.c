@@ -12,7 +12,9 @@
 #include "registers.h"
 #include "report.h"
 
-#define FUNCTION 0x80000800 /* of mechanism 1's address: enabled, bus 0, device 1, function 0 */
+/* Of mechanism 1's address: enabled, bus 0, function 0 of devices 1 and up, one a NIC. */
+#define FUNCTION 0x80000800
+#define FUNCTION_SPACING 0x800
 #define PORT_ADDRESS 0xcf8
 #define PORT_DATA 0xcfc
 #define REGISTER_COMMAND 0x04
@@ -44,26 +46,32 @@ typedef struct {
     Queue queues[QUEUES];
 } Registers;
 
-uint32_t interrupt_counts[256];
-int kick_fds[QUEUES];
+/* A NIC: its function in configuration space, its registers, its backend. */
+typedef struct {
+    VhostUser *backend;
+    uint64_t offered;
+    uint32_t queue_size;
+    int kick_fds[QUEUES], call_fds[QUEUES]; /* eventfds; they wake the backend, and us */
+    Registers registers;
+    bool started;
+    uint32_t command, bar;
+    uint32_t msix_table[MSIX_ENTRIES * 4];
+    uint8_t config[DEVICE_BYTES];
+} Nic;
 
-static int call_fds[QUEUES];
-static VhostUser *backend;
+uint32_t interrupt_counts[256];
+
+static Nic nics[NICS_MAX];
+static uint32_t nic_count;
 static const LinearMemory *memory;
-static uint64_t offered;
-static uint32_t queue_size;
-static Registers registers;
-static bool started;
-static uint32_t command, bar = BAR_BASE, pci_address;
-static uint32_t msix_table[MSIX_ENTRIES * 4];
+static uint32_t pci_address;
 static uint32_t io_apic_select, console_vector;
-static uint8_t device_config[DEVICE_BYTES];
 static uint8_t acpi_tables[ACPI_BYTES];
 
-static void reset_registers(void) {
-    registers = (Registers){.config_vector = NO_VECTOR};
+static void reset_registers(Nic *nic) {
+    nic->registers = (Registers){.config_vector = NO_VECTOR};
     for (uint32_t i = 0; i < QUEUES; i++)
-        registers.queues[i] = (Queue){.size = queue_size, .vector = NO_VECTOR};
+        nic->registers.queues[i] = (Queue){.size = nic->queue_size, .vector = NO_VECTOR};
 }
 
 static int make_eventfd(void) {
@@ -73,19 +81,23 @@ static int make_eventfd(void) {
 }
 
 void device_open(VhostUser *peer, const LinearMemory *linear, const DeviceOptions *options) {
-    backend = peer;
+    Nic *nic = &nics[nic_count];
     memory = linear;
-    queue_size = options->queue_size;
-    offered = (peer->features & FEATURES_PASSED_ON) | F_MAC | F_STATUS;
-    memcpy(device_config, options->mac, sizeof options->mac);
-    device_config[6] = LINK_UP;
-    device_config[8] = QUEUES / 2;
+    nic->backend = peer;
+    nic->queue_size = options->queue_size;
+    nic->offered = (peer->features & FEATURES_PASSED_ON) | F_MAC | F_STATUS;
+    nic->bar = BAR_BASE + nic_count * BAR_SPACING;
+    memcpy(nic->config, options->mac, sizeof options->mac);
+    nic->config[5] = (uint8_t)(nic->config[5] + nic_count);
+    nic->config[6] = LINK_UP;
+    nic->config[8] = QUEUES / 2;
     acpi_build(acpi_tables);
     for (uint32_t i = 0; i < QUEUES; i++) {
-        kick_fds[i] = make_eventfd();
-        call_fds[i] = make_eventfd();
+        nic->kick_fds[i] = make_eventfd();
+        nic->call_fds[i] = make_eventfd();
     }
-    reset_registers();
+    reset_registers(nic);
+    nic_count++;
 }
 
 /* ---- what becomes of the registers -----------------------------------------------------------
@@ -95,57 +107,63 @@ static uint64_t wide(const uint32_t words[2]) {
     return (uint64_t)words[1] << 32 | words[0];
 }
 
-static void start_backend(void) {
+static void start_backend(Nic *nic) {
+    const Registers *registers = &nic->registers;
     Vring rings[QUEUES];
     for (uint32_t i = 0; i < QUEUES; i++) {
-        const Queue *queue = &registers.queues[i];
+        const Queue *queue = &registers->queues[i];
         if (!queue->enabled) fail_run("the driver has not set up queue %u", i);
         rings[i] = (Vring){.size = queue->size,
                            .desc = wide(queue->address),
                            .driver = wide(queue->address + 2),
                            .device = wide(queue->address + 4),
-                           .kick = kick_fds[i],
-                           .call = queue->vector == NO_VECTOR ? -1 : call_fds[i]};
+                           .kick = nic->kick_fds[i],
+                           .call = queue->vector == NO_VECTOR ? -1 : nic->call_fds[i]};
     }
     /* The address and the link are ours to tell; the backend does not know of them. */
-    uint64_t features = wide(registers.accepted) & ~(F_MAC | F_STATUS);
-    vhost_user_start(backend, features, memory, rings, QUEUES);
-    started = true;
+    uint64_t features = wide(registers->accepted) & ~(F_MAC | F_STATUS);
+    vhost_user_start(nic->backend, features, memory, rings, QUEUES);
+    nic->started = true;
+}
+
+static void stop_backend(Nic *nic) {
+    if (nic->started) vhost_user_stop(nic->backend, QUEUES);
+    nic->started = false;
 }
 
 void device_close(void) {
-    if (started) vhost_user_stop(backend, QUEUES);
-    started = false;
+    for (uint32_t i = 0; i < nic_count; i++) stop_backend(&nics[i]);
 }
 
-static void write_status(uint32_t value) {
+static void write_status(Nic *nic, uint32_t value) {
     if (value == 0) {
-        device_close();
-        reset_registers();
+        stop_backend(nic);
+        reset_registers(nic);
         return;
     }
-    bool refused = (wide(registers.accepted) & ~offered) != 0;
+    bool refused = (wide(nic->registers.accepted) & ~nic->offered) != 0;
     if (refused) value &= ~(uint32_t)STATUS_FEATURES_OK;
-    bool starts = (value & STATUS_DRIVER_OK) && !started;
-    registers.status = value;
-    if (starts) start_backend();
+    bool starts = (value & STATUS_DRIVER_OK) && !nic->started;
+    nic->registers.status = value;
+    if (starts) start_backend(nic);
 }
 
 /* ---- common configuration --------------------------------------------------------------------
  */
 
-static uint32_t read_common(uint32_t offset) {
+static uint32_t read_common(const Nic *nic, uint32_t offset) {
+    const Registers *registers = &nic->registers;
     static const Queue none = {.vector = NO_VECTOR};
-    uint32_t index = registers.queue_select;
-    const Queue *queue = index < QUEUES ? &registers.queues[index] : &none;
+    uint32_t index = registers->queue_select;
+    const Queue *queue = index < QUEUES ? &registers->queues[index] : &none;
     switch (offset) {
         case DEVICE_FEATURE:
-            return registers.feature_select < 2
-                       ? (uint32_t)(offered >> 32 * registers.feature_select)
+            return registers->feature_select < 2
+                       ? (uint32_t)(nic->offered >> 32 * registers->feature_select)
                        : 0;
-        case CONFIG_MSIX_VECTOR: return registers.config_vector;
+        case CONFIG_MSIX_VECTOR: return registers->config_vector;
         case NUM_QUEUES: return QUEUES;
-        case DEVICE_STATUS: return registers.status;
+        case DEVICE_STATUS: return registers->status;
         case QUEUE_SIZE: return queue->size;
         case QUEUE_MSIX_VECTOR: return queue->vector;
         case QUEUE_ENABLE: return queue->enabled;
@@ -154,9 +172,9 @@ static uint32_t read_common(uint32_t offset) {
     }
 }
 
-static void write_queue(uint32_t offset, uint32_t value) {
-    if (registers.queue_select >= QUEUES) return;
-    Queue *queue = &registers.queues[registers.queue_select];
+static void write_queue(Registers *registers, uint32_t offset, uint32_t value) {
+    if (registers->queue_select >= QUEUES) return;
+    Queue *queue = &registers->queues[registers->queue_select];
     switch (offset) {
         case QUEUE_SIZE: queue->size = value; return;
         case QUEUE_MSIX_VECTOR: queue->vector = value < MSIX_ENTRIES ? value : NO_VECTOR; return;
@@ -167,19 +185,20 @@ static void write_queue(uint32_t offset, uint32_t value) {
         queue->address[(offset - QUEUE_DESC) / 4] = value;
 }
 
-static void write_common(uint32_t offset, uint32_t value) {
+static void write_common(Nic *nic, uint32_t offset, uint32_t value) {
+    Registers *registers = &nic->registers;
     switch (offset) {
-        case DEVICE_FEATURE_SELECT: registers.feature_select = value; return;
-        case DRIVER_FEATURE_SELECT: registers.accept_select = value; return;
+        case DEVICE_FEATURE_SELECT: registers->feature_select = value; return;
+        case DRIVER_FEATURE_SELECT: registers->accept_select = value; return;
         case DRIVER_FEATURE:
-            if (registers.accept_select < 2) registers.accepted[registers.accept_select] = value;
+            if (registers->accept_select < 2) registers->accepted[registers->accept_select] = value;
             return;
         case CONFIG_MSIX_VECTOR:
-            registers.config_vector = value < MSIX_ENTRIES ? value : NO_VECTOR;
+            registers->config_vector = value < MSIX_ENTRIES ? value : NO_VECTOR;
             return;
-        case DEVICE_STATUS: write_status(value); return;
-        case QUEUE_SELECT: registers.queue_select = value; return;
-        default: write_queue(offset, value);
+        case DEVICE_STATUS: write_status(nic, value); return;
+        case QUEUE_SELECT: registers->queue_select = value; return;
+        default: write_queue(registers, offset, value);
     }
 }
 
@@ -190,9 +209,18 @@ static bool lies_in(uint64_t at, uint64_t bytes, uint64_t base, uint64_t length)
     return at >= base && at - base < length && bytes <= length - (at - base);
 }
 
+/* The NIC whose BAR holds these bytes, and where in it; NULL where there is none. */
+static Nic *nic_at(uint64_t physical, uint32_t bytes, uint32_t *offset) {
+    if (!lies_in(physical, bytes, BAR_BASE, (uint64_t)nic_count * BAR_SPACING)) return NULL;
+    *offset = (uint32_t)(physical - BAR_BASE) % BAR_SPACING;
+    return lies_in(*offset, bytes, 0, BAR_BYTES) ? &nics[(physical - BAR_BASE) / BAR_SPACING]
+                                                 : NULL;
+}
+
 bool device_has(uint64_t physical, uint32_t bytes) {
+    uint32_t offset;
     return lies_in(physical, bytes, ACPI_BASE, ACPI_BYTES) ||
-           lies_in(physical, bytes, BAR_BASE, BAR_BYTES) ||
+           nic_at(physical, bytes, &offset) != NULL ||
            lies_in(physical, bytes, IO_APIC_BASE, IO_APIC_BYTES);
 }
 
@@ -203,15 +231,16 @@ static uint32_t read_bytes(const uint8_t *from, uint32_t bytes) {
 }
 
 uint32_t device_read(uint32_t physical, uint32_t bytes) {
+    uint32_t offset;
     if (lies_in(physical, bytes, ACPI_BASE, ACPI_BYTES))
         return read_bytes(acpi_tables + (physical - ACPI_BASE), bytes);
-    if (!lies_in(physical, bytes, BAR_BASE, BAR_BYTES)) return 0;
-    uint32_t offset = physical - BAR_BASE;
-    if (offset < COMMON_BYTES) return read_common(offset);
+    const Nic *nic = nic_at(physical, bytes, &offset);
+    if (nic == NULL) return 0;
+    if (offset < COMMON_BYTES) return read_common(nic, offset);
     if (lies_in(offset, bytes, DEVICE_OFFSET, DEVICE_BYTES))
-        return read_bytes(device_config + (offset - DEVICE_OFFSET), bytes);
-    if (lies_in(offset, bytes, MSIX_OFFSET, sizeof msix_table))
-        return msix_table[(offset - MSIX_OFFSET) / 4];
+        return read_bytes(nic->config + (offset - DEVICE_OFFSET), bytes);
+    if (lies_in(offset, bytes, MSIX_OFFSET, sizeof nic->msix_table))
+        return nic->msix_table[(offset - MSIX_OFFSET) / 4];
     return 0;
 }
 
@@ -221,55 +250,69 @@ static void write_io_apic(uint32_t offset, uint32_t value) {
     if (offset == IO_APIC_WINDOW && io_apic_select == IO_APIC_CONSOLE) console_vector = value & 255;
 }
 
-static void ring_doorbell(uint32_t index) {
+static void ring_doorbell(const Nic *nic, uint32_t index) {
     uint64_t one = 1;
     /* A counter that is full already wakes the backend as well. */
-    if (write(kick_fds[index], &one, sizeof one) < 0 && errno != EAGAIN)
+    if (write(nic->kick_fds[index], &one, sizeof one) < 0 && errno != EAGAIN)
         fail_run("the doorbell of queue %u cannot be rung: %s", index, strerror(errno));
 }
 
 void device_write(uint32_t physical, uint32_t bytes, uint32_t value) {
+    uint32_t offset;
     if (lies_in(physical, bytes, IO_APIC_BASE, IO_APIC_BYTES))
         write_io_apic(physical - IO_APIC_BASE, value);
-    if (!lies_in(physical, bytes, BAR_BASE, BAR_BYTES)) return;
-    uint32_t offset = physical - BAR_BASE;
+    Nic *nic = nic_at(physical, bytes, &offset);
+    if (nic == NULL) return;
     if (offset < COMMON_BYTES)
-        write_common(offset, value);
+        write_common(nic, offset, value);
     else if (lies_in(offset, bytes, NOTIFY_OFFSET, QUEUES * NOTIFY_MULTIPLIER))
-        ring_doorbell((offset - NOTIFY_OFFSET) / NOTIFY_MULTIPLIER);
-    else if (lies_in(offset, bytes, MSIX_OFFSET, sizeof msix_table))
-        msix_table[(offset - MSIX_OFFSET) / 4] = value;
+        ring_doorbell(nic, (offset - NOTIFY_OFFSET) / NOTIFY_MULTIPLIER);
+    else if (lies_in(offset, bytes, MSIX_OFFSET, sizeof nic->msix_table))
+        nic->msix_table[(offset - MSIX_OFFSET) / 4] = value;
 }
 
 /* ---- configuration space ---------------------------------------------------------------------
  */
 
+/* The NIC that the address port names; NULL for a function that is not there. */
+static Nic *selected_nic(void) {
+    uint32_t function = pci_address & ~0xffu;
+    for (uint32_t i = 0; i < nic_count; i++)
+        if (function == FUNCTION + i * FUNCTION_SPACING) return &nics[i];
+    return NULL;
+}
+
 uint32_t pci_port_read(uint32_t port) {
     uint32_t offset = pci_address & 0xfc;
-    if (port != PORT_DATA || (pci_address & ~0xffu) != FUNCTION) return UINT32_MAX;
-    if (offset == REGISTER_BAR) return bar;
-    return config_space[offset / 4] | (offset == REGISTER_COMMAND ? command : 0);
+    const Nic *nic = selected_nic();
+    if (port != PORT_DATA || nic == NULL) return UINT32_MAX;
+    if (offset == REGISTER_BAR) return nic->bar;
+    return config_space[offset / 4] | (offset == REGISTER_COMMAND ? nic->command : 0);
 }
 
 void pci_port_write(uint32_t port, uint32_t value) {
     uint32_t offset = pci_address & 0xfc;
     if (port == PORT_ADDRESS) pci_address = value;
-    if (port != PORT_DATA || (pci_address & ~0xffu) != FUNCTION) return;
-    if (offset == REGISTER_BAR) bar = value & ~(uint32_t)(BAR_BYTES - 1);
-    if (offset == REGISTER_COMMAND) command = value & COMMAND_BITS;
+    Nic *nic = selected_nic();
+    if (port != PORT_DATA || nic == NULL) return;
+    if (offset == REGISTER_BAR) nic->bar = value & ~(uint32_t)(BAR_BYTES - 1);
+    if (offset == REGISTER_COMMAND) nic->command = value & COMMAND_BITS;
 }
 
 /* ---- interrupts ------------------------------------------------------------------------------
  */
 
-int device_call_fd(uint32_t index) {
-    return started && registers.queues[index].vector != NO_VECTOR ? call_fds[index] : -1;
+int device_call_fd(uint32_t number, uint32_t index) {
+    const Nic *nic = &nics[number];
+    bool calls = nic->started && nic->registers.queues[index].vector != NO_VECTOR;
+    return calls ? nic->call_fds[index] : -1;
 }
 
-void device_interrupt(uint32_t index) {
+void device_interrupt(uint32_t number, uint32_t index) {
+    const Nic *nic = &nics[number];
     uint64_t count;
-    if (read(call_fds[index], &count, sizeof count) != sizeof count) return;
-    const uint32_t *entry = &msix_table[registers.queues[index].vector * 4];
+    if (read(nic->call_fds[index], &count, sizeof count) != sizeof count) return;
+    const uint32_t *entry = &nic->msix_table[nic->registers.queues[index].vector * 4];
     bool masked = (entry[3] & 1) != 0;
     if (!masked) interrupt_counts[entry[2] & 255]++;
 }

@@ -1,7 +1,7 @@
 /*
- * Waiting in the process host (events.h): one ppoll over standard input, the backend's socket and
- * the call eventfds. An eventfd stays readable until it is read, so no interrupt is lost between
- * the driver's look and the sleep.
+ * Waiting in the process host (events.h): one ppoll over standard input, the backends' sockets
+ * and the call eventfds. An eventfd stays readable until it is read, so no interrupt is lost
+ * between the driver's look and the sleep.
  */
 #define _GNU_SOURCE
 #include "events.h"
@@ -19,9 +19,15 @@
 /* What is waited at most, so that times fit; the driver then asks again. */
 #define WAIT_NS_MAX (3600 * NS_PER_S)
 
-enum { WATCH_INPUT, WATCH_BACKEND, WATCH_QUEUES, WATCHES = WATCH_QUEUES + QUEUES };
+enum {
+    WATCH_INPUT,
+    WATCH_BACKENDS,
+    WATCH_QUEUES = WATCH_BACKENDS + NICS_MAX,
+    WATCHES = WATCH_QUEUES + NICS_MAX * QUEUES
+};
 
-static const VhostUser *backend;
+static const VhostUser *backends;
+static uint32_t backend_count;
 static volatile sig_atomic_t asked_to_end;
 static bool end_passed_on;
 static bool input_ended;
@@ -32,8 +38,9 @@ static void on_signal(int number) {
     asked_to_end = number;
 }
 
-void events_open(const VhostUser *peer) {
-    backend = peer;
+void events_open(const VhostUser *peers, uint32_t count) {
+    backends = peers;
+    backend_count = count;
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -65,13 +72,20 @@ static void pass_on_signal(void) {
     take_input(line, sizeof line - 1);
 }
 
+/* What ppoll is to watch; an entry that is not used has no descriptor. */
+static void fill_watched(struct pollfd watched[WATCHES]) {
+    for (uint32_t i = 0; i < WATCHES; i++) watched[i] = (struct pollfd){-1, POLLIN, 0};
+    if (!input_ended) watched[WATCH_INPUT].fd = STDIN_FILENO;
+    for (uint32_t nic = 0; nic < backend_count; nic++) {
+        watched[WATCH_BACKENDS + nic].fd = backends[nic].socket;
+        for (uint32_t i = 0; i < QUEUES; i++)
+            watched[WATCH_QUEUES + nic * QUEUES + i].fd = device_call_fd(nic, i);
+    }
+}
+
 void events_wait(uint64_t ns) {
-    struct pollfd watched[WATCHES] = {
-        [WATCH_INPUT] = {.fd = input_ended ? -1 : STDIN_FILENO, .events = POLLIN},
-        [WATCH_BACKEND] = {.fd = backend->socket, .events = POLLIN},
-    };
-    for (uint32_t i = 0; i < QUEUES; i++)
-        watched[WATCH_QUEUES + i] = (struct pollfd){.fd = device_call_fd(i), .events = POLLIN};
+    struct pollfd watched[WATCHES];
+    fill_watched(watched);
     uint64_t limit = ns < WAIT_NS_MAX ? ns : WAIT_NS_MAX;
     struct timespec time = {.tv_sec = (time_t)(limit / NS_PER_S), .tv_nsec = limit % NS_PER_S};
     sigset_t none, ends;
@@ -87,11 +101,12 @@ void events_wait(uint64_t ns) {
     sigprocmask(SIG_UNBLOCK, &ends, NULL);
     pass_on_signal();
     if (ready <= 0) return;
-    for (uint32_t i = 0; i < QUEUES; i++)
-        if (watched[WATCH_QUEUES + i].revents) device_interrupt(i);
+    for (uint32_t i = 0; i < NICS_MAX * QUEUES; i++)
+        if (watched[WATCH_QUEUES + i].revents) device_interrupt(i / QUEUES, i % QUEUES);
     if (watched[WATCH_INPUT].revents) read_input();
-    if (watched[WATCH_BACKEND].revents && vhost_user_is_gone(backend))
-        fail_run("the vhost-user backend has closed the socket");
+    for (uint32_t nic = 0; nic < backend_count; nic++)
+        if (watched[WATCH_BACKENDS + nic].revents && vhost_user_is_gone(&backends[nic]))
+            fail_run("the vhost-user backend has closed the socket");
 }
 
 int32_t console_read(void) {

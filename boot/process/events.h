@@ -9,12 +9,13 @@
 
 #include "vhost-user.h"
 
-/* Takes SIGINT and SIGTERM: either asks the driver to exit, as the line `exit` does. */
-void events_open(const VhostUser *backend);
+/* Takes SIGINT and SIGTERM: either asks the driver to exit, as the line `exit` does. `backends`
+ * are those of NIC 0 and so on. */
+void events_open(const VhostUser *backends, uint32_t count);
 
 /*
  * Sleeps until something has happened, at most `ns` nanoseconds (0: looks only; UINT64_MAX: no
- * limit), and counts the interrupts. Ends the process when the backend has gone.
+ * limit), and counts the interrupts. Ends the process when a backend has gone.
  */
 void events_wait(uint64_t ns);
 

@@ -1,7 +1,7 @@
 /*
  * The third host of the machine interface: the generated code in a Linux process, as the front end
- * of a vhost-user backend. It is for perf, callgrind and sanitizers, and for comparison with other
- * drivers at the speed of the hardware. Built by `make process`, used by test/bench.
+ * of a vhost-user backend, or of two. It is for perf, callgrind and sanitizers, and for comparison
+ * with other drivers at the speed of the hardware. Built by `make process`, used by test/bench.
  */
 #define _GNU_SOURCE
 #include "host.h"
@@ -131,18 +131,20 @@ static _Noreturn void run(void) {
 
 int main(int count, char **words) {
     static Options options;
-    static VhostUser backend;
+    static VhostUser backends[NICS_MAX];
     static LinearMemory linear_memory;
     options_read(&options, count, words);
     report_start();
     stay_on_cpu(options.cpu);
     command_line = options.command_line;
     arena_bytes = options.memory_bytes;
-    backend = vhost_user_connect(options.socket);
+    for (uint32_t i = 0; i < options.socket_count; i++)
+        backends[i] = vhost_user_connect(options.sockets[i]);
     linear_memory = memory_open(arena_bytes, options.pages, options.small_guard);
     guard_end = linear_memory.guard_end;
-    device_open(&backend, &linear_memory, &options.device);
-    events_open(&backend);
+    for (uint32_t i = 0; i < options.socket_count; i++)
+        device_open(&backends[i], &linear_memory, &options.device);
+    events_open(backends, options.socket_count);
     catch_faults();
     run();
 }

@@ -22,8 +22,8 @@ static const char USAGE[] =
     "those of the image (docs/contract.md): app=sink mode=poll ... Events go to standard output,\n"
     "commands come from standard input; Ctrl-C is the command `exit`.\n"
     "\n"
-    "  --socket PATH        where the backend listens\n"
-    "  --mac ADDRESS        52:54:00:12:34:56\n"
+    "  --socket PATH        where the backend listens; given twice there are two NICs\n"
+    "  --mac ADDRESS        52:54:00:12:34:56, and the next one for the second NIC\n"
     "  --queue-size N       entries of a ring at most, a power of two: 256\n"
     "  --memory MIB         linear memory, a multiple of 2: 16\n"
     "  --hugepages CHOICE   auto (a warning where there are none), required, off\n"
@@ -75,7 +75,10 @@ static bool read_guard(const char *text) {
 static void take(Options *options, int option, const char *text) {
     uint32_t size;
     switch (option) {
-        case 's': options->socket = text; return;
+        case 's':
+            if (options->socket_count == NICS_MAX) refuse("--socket may be given twice", text);
+            options->sockets[options->socket_count++] = text;
+            return;
         case 'a': read_mac(options->device.mac, text); return;
         case 'q':
             size = read_number(text, 2, QUEUE_SIZE_MAX, "--queue-size wants 2 to 32768");
@@ -115,7 +118,7 @@ void options_read(Options *options, int count, char **words) {
     };
     for (int option; (option = getopt_long(count, words, "h", known, NULL)) != -1;)
         take(options, option, optarg);
-    if (options->socket == NULL) refuse("--socket PATH is missing", "");
+    if (options->socket_count == 0) refuse("--socket PATH is missing", "");
     uint32_t bytes = 0;
     for (int i = optind; i < count; i++) {
         const char *separator = bytes == 0 ? "" : " ";

@@ -9,7 +9,8 @@
 #define COMMAND_LINE_BYTES 2048
 
 typedef struct {
-    const char *socket;
+    const char *sockets[NICS_MAX]; /* one a NIC */
+    uint32_t socket_count;
     DeviceOptions device;
     uint64_t memory_bytes;
     PageChoice pages;

@@ -1,49 +1,29 @@
 /*
- * The bare C guest: as little as a polling driver can do on a split ring, so the limit of the
- * hardware and the emulator underneath. It boots on the image's own ring-0 objects and stands in
- * the place of boot/host.c. Built by tools/bench-peers.ts, run by tools/bench.ts; the command line
- * is `tx` or `rx`. It knows one device (the first virtio-net function on bus 0, whose BARs firmware
- * has placed, as on q35), checks nothing that the device says, and runs until QEMU is ended.
+ * The bare C guest: as little as a polling driver can do on a ring, so the limit of the hardware
+ * and the emulator underneath. It boots on the image's own ring-0 objects and stands in the place
+ * of boot/host.c. Built by tools/bench-peers.ts, run by tools/bench.ts; the command line is `tx` or
+ * `rx`, `packed` or `split`, and `in-order` or nothing. It knows one device (the first virtio-net
+ * function on bus 0, whose BARs firmware has placed, as on q35), checks nothing that the device
+ * says, and runs until QEMU is ended.
  *
  *   LINEAR_BASE + 0x00000 RX ring | 0x10000 TX ring | 0x100000 buffers, BUFFER_BYTES each
  */
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "bare-guest.h"
 
 #include "layout.h"
 #include "machine-facts.h"
 
-#define ENTRIES 256
-#define BURST 64
-#define FRAME_BYTES 60
-#define HEADER_BYTES 12
-#define BUFFER_BYTES 1600
-#define RING_BYTES 0x10000
 #define BUFFERS (LINEAR_BASE + 0x100000)
 #define ARENA_BYTES 0x400000
-#define WRITABLE 2
-
-typedef struct {
-    volatile uint64_t address;
-    volatile uint32_t length;
-    volatile uint16_t flags, next;
-} Descriptor;
-
-typedef struct {
-    Descriptor desc[ENTRIES];
-    volatile uint16_t avail_flags, avail_idx, avail[ENTRIES], used_event;
-    uint8_t gap[2048 - 2 * ENTRIES - 6];
-    volatile uint16_t used_flags, used_idx;
-    struct {
-        volatile uint32_t id, length;
-    } used[ENTRIES];
-} Ring;
+/* Of the second word of features: VERSION_1, RING_PACKED, IN_ORDER. */
+#define VERSION_1 1
+#define RING_PACKED 4
+#define IN_ORDER 8
 
 /* Read-only to ring 3: ring 0 fills it in at boot. */
 __attribute__((section(".bss.facts"))) MachineFacts machine_facts;
 /* Keeps the section of the image's linker script alive. */
-__attribute__((section(".data"))) static volatile uint32_t frames_seen = 1;
+__attribute__((section(".data"))) volatile uint32_t bytes_seen = 1;
 
 uint64_t call_ring0(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t service);
 __asm__(
@@ -100,85 +80,83 @@ static volatile uint8_t *map_structure(uint32_t function, uint32_t type, uint32_
     return (volatile uint8_t *)MMIO_BASE + window - 1;
 }
 
-static volatile uint16_t *set_up_queue(volatile uint8_t *common, volatile uint8_t *notify,
-                                       uint32_t multiplier, uint32_t index, const Ring *ring) {
-    uint64_t at = ((const InterruptPage *)CPU_INTERRUPTS)->arena_physical - LINEAR_BASE;
-    uint64_t parts[3] = {(uintptr_t)ring->desc + at, (uintptr_t)&ring->avail_flags + at,
-                         (uintptr_t)&ring->used_flags + at};
-    *(volatile uint16_t *)(common + 22) = (uint16_t)index;
-    *(volatile uint16_t *)(common + 24) = ENTRIES;
-    for (uint32_t i = 0; i < 6; i++)
-        *(volatile uint32_t *)(common + 32 + 4 * i) = (uint32_t)(parts[i / 2] >> 32 * (i & 1));
-    *(volatile uint16_t *)(common + 28) = 1;
-    return (volatile uint16_t *)(notify + *(volatile uint16_t *)(common + 30) * multiplier);
+static uint64_t bus_address(uint64_t address) {
+    return address - LINEAR_BASE + ((const InterruptPage *)CPU_INTERRUPTS)->arena_physical;
 }
 
-/* ---- the loops ------------------------------------------------------------------------------- */
+/* ---- queues ---------------------------------------------------------------------------------- */
 
-static void publish(Ring *ring, uint16_t idx, volatile uint16_t *doorbell, uint32_t queue) {
-    __asm__ volatile("" ::: "memory");
-    ring->avail_idx = idx;
-    __asm__ volatile("mfence" ::: "memory");
-    if (!(ring->used_flags & 1)) *doorbell = (uint16_t)queue;
-}
-
-/*
- * Every descriptor that comes back is offered again as it is: the frame to be sent once more, the
- * buffer to be filled. An avail entry that holds the id already is left alone.
- */
-static _Noreturn void run(Ring *ring, volatile uint16_t *doorbell, uint32_t queue) {
-    uint16_t avail = ENTRIES, taken = 0;
-    uint64_t bytes = 0;
-    publish(ring, avail, doorbell, queue);
-    for (;;) {
-        uint16_t ready = (uint16_t)(ring->used_idx - taken);
-        if (ready == 0) continue;
-        if (ready > BURST) ready = BURST;
-        __asm__ volatile("" ::: "memory");
-        for (uint16_t i = 0; i < ready; i++, taken++, avail++) {
-            uint32_t id = ring->used[taken % ENTRIES].id;
-            bytes += ring->used[taken % ENTRIES].length;
-            if (ring->avail[avail % ENTRIES] != id) ring->avail[avail % ENTRIES] = (uint16_t)id;
-        }
-        publish(ring, avail, doorbell, queue);
-        frames_seen = (uint32_t)bytes;
+static bool asked_for(const char *word) {
+    const char *line = machine_facts.command_line;
+    for (; *line != 0; line++) {
+        uint32_t same = 0;
+        while (word[same] != 0 && line[same] == word[same]) same++;
+        if (word[same] == 0) return true;
     }
+    return false;
 }
 
-static void fill(Ring *ring, uint32_t first_buffer, uint32_t length, uint16_t flags) {
-    uint64_t base = ((const InterruptPage *)CPU_INTERRUPTS)->arena_physical;
-    ring->avail_flags = 1;
+/* Every frame is the same: broadcast by nobody, IPv4 as far as anybody looks. */
+static void fill_buffers(uint32_t first) {
     for (uint32_t i = 0; i < ENTRIES; i++) {
-        uint64_t buffer = BUFFERS + (uint64_t)(first_buffer + i) * BUFFER_BYTES;
-        ring->desc[i].address = buffer - LINEAR_BASE + base;
-        ring->desc[i].length = length;
-        ring->desc[i].flags = flags;
-        ring->avail[i] = (uint16_t)i;
-        volatile uint8_t *frame = (volatile uint8_t *)buffer;
+        volatile uint8_t *frame = (volatile uint8_t *)BUFFERS + (first + i) * BUFFER_BYTES;
         for (uint32_t j = 0; j < HEADER_BYTES + FRAME_BYTES; j++) frame[j] = 0;
         frame[HEADER_BYTES] = frame[HEADER_BYTES + 6] = 2;
-        frame[HEADER_BYTES + 12] = 8; /* IPv4, as far as anybody looks */
+        frame[HEADER_BYTES + 12] = 8;
     }
+}
+
+static void set_up_queue(volatile uint8_t *common, volatile uint8_t *notify, uint32_t multiplier,
+                         Queue *queue, const RingParts *parts) {
+    uint64_t at = bus_address((uintptr_t)queue->ring);
+    uint64_t addresses[3] = {at + parts->desc, at + parts->driver, at + parts->device};
+    *(volatile uint16_t *)(common + 22) = queue->index;
+    *(volatile uint16_t *)(common + 24) = ENTRIES;
+    for (uint32_t i = 0; i < 6; i++)
+        *(volatile uint32_t *)(common + 32 + 4 * i) = (uint32_t)(addresses[i / 2] >> 32 * (i & 1));
+    *(volatile uint16_t *)(common + 28) = 1;
+    uint32_t offset = *(volatile uint16_t *)(common + 30) * multiplier;
+    queue->doorbell = (volatile uint16_t *)(notify + offset);
+}
+
+static void make_queue(Queue *queue, uint16_t index, bool in_order) {
+    bool writable = index == 0;
+    fill_buffers(index * ENTRIES);
+    *queue = (Queue){
+        .ring = (uint8_t *)LINEAR_BASE + index * RING_BYTES,
+        .buffers = bus_address(BUFFERS + index * ENTRIES * BUFFER_BYTES),
+        .length = writable ? BUFFER_BYTES : HEADER_BYTES + FRAME_BYTES,
+        .writable = writable,
+        .in_order = in_order,
+        .index = index,
+    };
 }
 
 _Noreturn void user_main(uint64_t cpu) {
-    Ring *rx = (Ring *)LINEAR_BASE, *tx = (Ring *)(LINEAR_BASE + RING_BYTES);
+    Queue queues[2];
     uint32_t multiplier = 0, unused = 0;
     if (cpu != 0 || !call_ring0(ARENA_BYTES, 0, 0, 0, 0, SERVICE_GROW)) end();
+    bool packed = asked_for("packed"), in_order = asked_for("in-order");
     uint32_t function = find_device();
     volatile uint8_t *common = map_structure(function, 1, &unused);
     volatile uint8_t *notify = map_structure(function, 2, &multiplier);
     common[20] = 0;
     while (common[20] != 0) __builtin_ia32_pause();
     common[20] = 3;
-    *(volatile uint32_t *)(common + 8) = 1; /* VERSION_1 and nothing else */
-    *(volatile uint32_t *)(common + 12) = 1;
+    *(volatile uint32_t *)(common + 8) = 1;
+    *(volatile uint32_t *)(common + 12) =
+        VERSION_1 | (packed ? RING_PACKED : 0) | (in_order ? IN_ORDER : 0);
     common[20] = 11;
-    fill(rx, 0, BUFFER_BYTES, WRITABLE);
-    fill(tx, ENTRIES, HEADER_BYTES + FRAME_BYTES, 0);
-    volatile uint16_t *rx_bell = set_up_queue(common, notify, multiplier, 0, rx);
-    volatile uint16_t *tx_bell = set_up_queue(common, notify, multiplier, 1, tx);
+    for (uint16_t i = 0; i < 2; i++) {
+        make_queue(&queues[i], i, in_order);
+        if (packed)
+            packed_fill(&queues[i]);
+        else
+            split_fill(&queues[i]);
+        set_up_queue(common, notify, multiplier, &queues[i], packed ? &packed_parts : &split_parts);
+    }
     common[20] = 15;
-    if (machine_facts.command_line[0] == 't') run(tx, tx_bell, 1);
-    run(rx, rx_bell, 0);
+    const Queue *queue = &queues[asked_for("tx") ? 1 : 0];
+    if (packed) packed_run(queue);
+    split_run(queue);
 }

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of the Linux guest that the benchmark compares with (tools/bench-linux.ts). What
-# it does comes from the kernel's command line: bench=pktgen size=N | receive | echo, or
-# with DPDK's testpmd in place of the kernel's driver txonly size=N | rxonly.
+# it does comes from the kernel's command line: bench=pktgen size=N | gso size=N mss=N | receive |
+# echo, or with DPDK's testpmd in place of the kernel's driver txonly txpkts=N,... | rxonly | io.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -10,6 +10,8 @@ for word in $(cat /proc/cmdline); do
   case $word in
     bench=*) bench=${word#bench=} ;;
     size=*) size=${word#size=} ;;
+    mss=*) mss=${word#mss=} ;;
+    txpkts=*) txpkts=${word#txpkts=} ;;
   esac
 done
 load() { while read -r module; do insmod "/modules/$module"; done <"/modules/$1"; }
@@ -29,8 +31,12 @@ run_testpmd() {
     --total-num-mbufs=4096 "$@"
 }
 case $bench in
-  txonly) run_testpmd --txpkts="$size" --eth-peer=0,02:00:00:00:00:01 ;;
-  rxonly) run_testpmd ;;
+  # Frames of several segments are an offload to DPDK.
+  txonly)
+    case $txpkts in *,*) offloads=--tx-offloads=0x8000 ;; esac
+    run_testpmd --txpkts="$txpkts" $offloads --eth-peer=0,02:00:00:00:00:01
+    ;;
+  rxonly | io) run_testpmd ;;
 esac
 load order
 ip link set lo up
@@ -46,6 +52,7 @@ case $bench in
     done
     echo start >/proc/net/pktgen/pgctrl
     ;;
+  gso) gso-source eth0 "$size" "$mss" ;;
   echo) udp-echo 7 ;;
 esac
 # Frames that nobody wants are counted and dropped by the kernel.
