@@ -169,6 +169,24 @@ export class QueuePair {
     this.rx.kick();
   }
 
+  /**
+   * Gives the device the buffers of the burst that was taken last and of which nobody has kept
+   * anything.
+   */
+  @inline
+  giveBack(burst: Burst): void {
+    this.rx.giveBack(burst);
+    this.rx.kick();
+  }
+
+  /** Receives up to `max` packets that nobody looks at; answers how many buffers they took. */
+  @inline
+  discard(max: u32): u32 {
+    const taken = this.rx.discard(max);
+    if (taken > 0) this.rx.kick();
+    return taken;
+  }
+
   /** Sends a burst; there must be room for it (`txRoom`, `slotsNeeded`). */
   submit(burst: Burst): void {
     if (burst.count == 0) return;

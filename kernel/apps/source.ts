@@ -303,15 +303,19 @@ export class Source {
   /** Keeps the receive ring going; the stack sees what comes if it has an address. */
   private receive(): bool {
     const pair = this.pair;
+    if (!this.stack.listens) return pair.discard(BURST_MAX) > 0;
     const received = this.received;
     received.clear();
     if (pair.take(received, BURST_MAX) == 0) return false;
-    const listens = this.stack.listens;
-    for (let i: u32 = 0; i < received.count; i++) {
+    const count = received.count;
+    let left: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
       const packet = received.get(i);
-      if (!listens || packet.next != null || !this.answer(packet)) pair.pool.release(packet);
+      if (packet.next == null && this.answer(packet)) continue;
+      received.put(left++, packet);
     }
-    pair.refill();
+    received.count = left;
+    pair.giveBack(received);
     return true;
   }
 
