@@ -194,6 +194,13 @@ export class QueuePair {
     this.tx.kick();
   }
 
+  /** Sends the packets again that the next `count` descriptors held last, as they are. */
+  @inline
+  submitAgain(count: u32, bytes: u64): void {
+    this.tx.submitAgain(count, bytes);
+    this.tx.kick();
+  }
+
   /** Gives sent packets back to the pool, as far as that is needed for a full burst of room. */
   @inline
   reclaim(): void {
