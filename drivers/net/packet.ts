@@ -49,6 +49,16 @@ export class Packet {
   mark: u16 = 0;
   /** The cleaned first eight bytes of the net header (header.ts); 0: no offload. */
   header: u64 = 0;
+
+  /** Makes it a frame of one segment, `length` bytes behind a header that says nothing. */
+  @inline
+  receive(headerBytes: u32, length: u32): void {
+    this.data = this.buffer + headerBytes;
+    this.length = length;
+    this.total = length;
+    this.next = null;
+    this.header = 0;
+  }
 }
 
 /**

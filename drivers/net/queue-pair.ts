@@ -169,10 +169,35 @@ export class QueuePair {
     this.rx.kick();
   }
 
+  /**
+   * Gives the device the buffers of the burst that was taken last and of which nobody has kept
+   * anything.
+   */
+  @inline
+  giveBack(burst: Burst): void {
+    this.rx.giveBack(burst);
+    this.rx.kick();
+  }
+
+  /** Receives up to `max` packets that nobody looks at; answers how many buffers they took. */
+  @inline
+  discard(max: u32): u32 {
+    const taken = this.rx.discard(max);
+    if (taken > 0) this.rx.kick();
+    return taken;
+  }
+
   /** Sends a burst; there must be room for it (`txRoom`, `slotsNeeded`). */
   submit(burst: Burst): void {
     if (burst.count == 0) return;
     this.tx.submit(burst);
+    this.tx.kick();
+  }
+
+  /** Sends the packets again that the next `count` descriptors held last, as they are. */
+  @inline
+  submitAgain(count: u32, bytes: u64): void {
+    this.tx.submitAgain(count, bytes);
     this.tx.kick();
   }
 

@@ -41,6 +41,12 @@ export class RxQueue {
   /** The header of the packet at hand, as the device wrote it. */
   private first: u64 = 0;
   private csumOffset: u32 = 0;
+  /** Packets of the last `take`, if nothing else stood in the way of `giveBack`; otherwise 0. */
+  private whole: u32 = 0;
+  /** The buffers that they took. */
+  private wholeBuffers: u32 = 0;
+  /** Packets that nobody looks at but this queue. */
+  private seen: Burst = Burst.create();
 
   constructor(ring: Ring, pool: PacketPool, offloads: Offloads) {
     this.offloads = offloads;
@@ -57,6 +63,7 @@ export class RxQueue {
     this.partial = null;
     this.partialEnd = null;
     this.missing = 0;
+    this.whole = 0;
   }
 
   /** Fills the ring with free packets of the pool. Tells the device only through `kick`. */
@@ -64,6 +71,7 @@ export class RxQueue {
     const ring = this.ring;
     const raw = this.raw;
     const pool = this.pool;
+    this.whole = 0;
     let room = min(ring.free, pool.free);
     if (room == 0) return;
     while (room > 0) {
@@ -87,7 +95,18 @@ export class RxQueue {
 
   /** Appends up to `max` received packets to the burst. Answers how many buffers were used. */
   take(burst: Burst, max: u32): u32 {
-    if (this.plain) return this.takePlain(burst, max);
+    const free = this.pool.free;
+    // What comes out of a full ring can go back to where it was, if it is in the burst to the last.
+    const canReturn = burst.count == 0 && this.ring.free == 0 && this.missing == 0;
+    const taken = this.plain ? this.takePlain(burst, max) : this.takeSpecial(burst, max);
+    const isAll = this.missing == 0 && this.pool.free == free;
+    this.whole = canReturn && isAll ? burst.count : 0;
+    this.wholeBuffers = taken;
+    return taken;
+  }
+
+  /** The way of buffers whose header has something to say. */
+  private takeSpecial(burst: Burst, max: u32): u32 {
     const raw = this.raw;
     raw.clear();
     const taken = this.ring.take(raw, min(max, BURST_MAX - burst.count));
@@ -96,18 +115,42 @@ export class RxQueue {
     for (let i: u32 = 0; i < taken; i++) machine.prefetch(raw.get(i).buffer);
     let bytes: u64 = 0;
     const before = burst.count;
-    const headerBytes = this.pool.headerBytes;
+    let count = before;
+    const pool = this.pool;
+    const headerBytes = pool.headerBytes;
+    const room = pool.stride - headerBytes;
+    const checked = this.offloads.guestCsum;
+    // What a header must say, from csum_offset on, if there is nothing to be done.
+    const ordinary: u32 = this.mergeable ? 1 << 16 : 0;
+    const asked: u32 = this.mergeable ? 0xffff_0000 : 0;
     for (let i: u32 = 0; i < taken; i++) {
       const segment = raw.get(i);
-      const used = raw.used(i);
-      const packet =
-        this.missing == 0 ? this.begin(segment, used, headerBytes) : this.append(segment, used);
-      if (packet == null) continue;
-      bytes += packet.total;
-      burst.push(packet);
+      // The length is the device's word: nothing beyond the buffer is ever looked at. One that is
+      // shorter than the header becomes too long by the subtraction.
+      const length = raw.used(i) - headerBytes;
+      if (this.missing != 0) {
+        const packet = this.append(segment, raw.used(i));
+        if (packet == null) continue;
+        bytes += packet.total;
+        burst.put(count++, packet);
+        continue;
+      }
+      if (length > room) {
+        this.drop(segment);
+        continue;
+      }
+      segment.receive(headerBytes, length);
+      const first = checked ? machine.sharedRead64(segment.buffer) : 0;
+      const rest = machine.sharedRead32(segment.buffer + CSUM_OFFSET);
+      if (first != 0 || (rest & asked) != ordinary) {
+        const buffers = this.mergeable ? rest >> 16 : 1;
+        if (this.beginSpecial(segment, buffers, first, rest & 0xffff) == null) continue;
+      }
+      bytes += length;
+      burst.put(count++, segment);
     }
-    this.statistics.packets += burst.count - before;
-    this.statistics.bytes += bytes;
+    burst.count = count;
+    this.count(count - before, bytes);
     if (headerBytes == HASH_HEADER_BYTES) this.hashes.read(burst, before);
     return taken;
   }
@@ -125,42 +168,75 @@ export class RxQueue {
     let kept = before;
     for (let i = before, end = before + taken; i < end; i++) {
       const packet = burst.get(i);
-      // The length is the device's word: nothing beyond the buffer is ever looked at. One that is
-      // shorter than the header becomes too long by the subtraction.
       const length = burst.used(i) - PLAIN_HEADER_BYTES;
       if (length > room) {
         this.drop(packet);
         continue;
       }
-      packet.data = packet.buffer + PLAIN_HEADER_BYTES;
-      packet.length = length;
-      packet.total = length;
-      packet.next = null;
-      packet.header = 0;
+      machine.prefetch(packet.buffer);
+      packet.receive(PLAIN_HEADER_BYTES, length);
       bytes += length;
       burst.put(kept++, packet);
     }
     burst.count = kept;
-    this.statistics.packets += kept - before;
-    this.statistics.bytes += bytes;
+    this.count(kept - before, bytes);
     return taken;
   }
 
-  /** The first buffer of a packet. Answers the packet if it is complete. */
   @inline
-  private begin(segment: Packet, used: u32, headerBytes: u32): Packet | null {
-    // The length is the device's word: nothing beyond the buffer is ever looked at.
-    if (used < headerBytes || used > this.pool.stride) return this.drop(segment);
-    segment.data = segment.buffer + headerBytes;
-    segment.length = used - headerBytes;
-    segment.total = segment.length;
-    segment.next = null;
-    segment.header = 0;
-    const first = this.offloads.guestCsum ? machine.sharedRead64(segment.buffer) : 0;
-    const rest = machine.sharedRead32(segment.buffer + CSUM_OFFSET);
-    const buffers = this.mergeable ? rest >> 16 : 1;
-    if (first == 0 && buffers == 1) return segment;
-    return this.beginSpecial(segment, buffers, first, rest & 0xffff);
+  private count(packets: u32, bytes: u64): void {
+    this.statistics.packets += packets;
+    this.statistics.bytes += bytes;
+  }
+
+  /**
+   * Counts up to `max` received packets and gives their buffers back to the device, without anybody
+   * looking at them. Answers how many buffers. Tells the device only through `kick`.
+   */
+  discard(max: u32): u32 {
+    if (!this.plain || this.ring.free != 0) {
+      const seen = this.seen;
+      seen.clear();
+      const used = this.take(seen, max);
+      if (used > 0) this.giveBack(seen);
+      return used;
+    }
+    const raw = this.raw;
+    raw.clear();
+    const taken = this.ring.take(raw, max);
+    if (taken == 0) return 0;
+    const room = this.pool.stride - PLAIN_HEADER_BYTES;
+    let bytes: u64 = 0;
+    let wrong: u32 = 0;
+    for (let i: u32 = 0; i < taken; i++) {
+      const length = raw.used(i) - PLAIN_HEADER_BYTES;
+      if (length <= room) bytes += length;
+      else wrong++;
+    }
+    this.count(taken - wrong, bytes);
+    this.statistics.usedLengthDrops += wrong;
+    if (this.ring.offerAgain(taken)) {
+      this.ring.publish();
+    } else {
+      for (let i: u32 = 0; i < taken; i++) this.pool.give(raw.get(i));
+      this.provide();
+    }
+    return taken;
+  }
+
+  /**
+   * Gives the device the buffers of the burst that was taken last and of which nobody has kept
+   * anything, and fills the ring. Tells the device only through `kick`.
+   */
+  giveBack(burst: Burst): void {
+    const isWhole = this.whole != 0 && this.whole == burst.count;
+    this.whole = 0;
+    if (isWhole && this.ring.offerAgain(this.wholeBuffers)) {
+      this.ring.publish();
+    } else {
+      this.pool.releaseBurst(burst);
+      this.provide();
+    }
   }
 
   /** Packets of several buffers, and those with something left to do. */
@@ -224,6 +300,7 @@ export class RxQueue {
     }
     const partial = this.partial;
     if (partial != null) this.pool.release(partial);
+    this.whole = 0;
     this.mergeFault = false;
     this.partial = null;
     this.partialEnd = null;

@@ -74,6 +74,18 @@ export class TxQueue {
     this.published = true;
   }
 
+  /**
+   * Submits again, as they are, the packets that the next `count` free descriptors held last
+   * (`Ring.nextHeld`), `bytes` bytes in all; the caller has them all, and the ring is straight.
+   */
+  submitAgain(count: u32, bytes: u64): void {
+    if (!this.ring.offerAgain(count)) return;
+    this.statistics.packets += count;
+    this.statistics.bytes += bytes;
+    this.ring.publish();
+    this.published = true;
+  }
+
   /** The way of packets with several segments or to be cut, and of those that are refused. */
   private offerSegments(packet: Packet): bool {
     const segments = segmentsOf(packet);

@@ -15,10 +15,8 @@
  * written with their final flags but the first, whose two bits are both inverted, which means
  * neither offered nor used. `publish` then writes its flags, and the whole batch is there.
  *
- * What only we see: the packet and the slots of each buffer id, and the free ids in a queue, first
- * in first out.
- *
- *   slot      8      packet 4 | descriptors 4
+ * What only we see: the buffers' ids (buffer-ids.ts). As long as they are straight, an id is the slot
+ * of its descriptor.
  *
  * The device writes into the lines that we write into, so there is nothing to be won by leaving
  * out a store as in split-ring.ts, and it may write into any field of a used descriptor (§2.8.4):
@@ -32,6 +30,7 @@
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
 import { BURST_MAX, Burst, Packet } from "../net/packet";
+import { BufferIds, ONE_DESCRIPTOR } from "./buffer-ids";
 import {
   DESC_BYTES,
   DESC_F_INDIRECT,
@@ -51,6 +50,9 @@ const FLAGS: usize = 14;
 /** Where flags and id are in the second half of a descriptor. */
 const FLAGS_SHIFT: u64 = 48;
 const ID_SHIFT: u64 = 32;
+/** In the upper half of that word: the marks and the id, which say what came back. */
+const MARKS_SHIFT: u32 = 16;
+const ID_MASK: u32 = 0xffff;
 
 /** The flags of an event suppression structure. virtio 1.4 §2.8.14 */
 const EVENT_ENABLE: u32 = 0;
@@ -58,8 +60,6 @@ const EVENT_DISABLE: u32 = 1;
 const EVENT_DESC: u32 = 2;
 const EVENT_FLAGS: usize = 2;
 const WRAP: u32 = 1 << 15;
-
-const ONE_DESCRIPTOR: u64 = (<u64>1) << 32;
 
 export class PackedRing extends Ring {
   /** The next slot that we offer, and the marks that offer it. */
@@ -76,9 +76,9 @@ export class PackedRing extends Ring {
   /** The event structure that was last answered by a notification, and slots published since. */
   private rungFor: u32 = 0;
   private sinceRung: u32 = 0;
-  private freeHead: u32 = 0;
-  private freeTail: u32 = 0;
-  /** What a buffer takes that the device may write. */
+  /** With IN_ORDER, when ids are no longer straight: the one that comes back next. */
+  private oldest: u32 = 0;
+  /** What a buffer takes that the device may write; 0 in a ring of buffers to read. */
   private writableBytes: u32 = 0;
   private driverFlags: u32 = EVENT_ENABLE;
   private readonly dma: u64;
@@ -86,8 +86,7 @@ export class PackedRing extends Ring {
   private readonly desc: usize;
   private readonly driver: usize;
   private readonly device: usize;
-  private readonly slots: usize;
-  private readonly freeIds: usize;
+  private readonly ids: BufferIds;
   private readonly tables: usize;
 
   /** A ring of `size` entries. `chains`: packets may have several segments. */
@@ -97,8 +96,7 @@ export class PackedRing extends Ring {
     this.desc = allocate(size * DESC_BYTES, 4096);
     this.driver = allocate(4, 64);
     this.device = allocate(4, 64);
-    this.slots = allocate(size << 3, 64);
-    this.freeIds = allocate(size * 2, 64);
+    this.ids = new BufferIds(size);
     this.tables = chains ? allocate(size * INDIRECT_MAX * DESC_BYTES, 64) : 0;
     this.dma = machine.dmaBase();
   }
@@ -106,7 +104,7 @@ export class PackedRing extends Ring {
   /** Bytes of memory that a ring of `size` entries takes, rounding included. */
   static bytes(size: u32, chains: bool): u32 {
     const tables = chains ? size * INDIRECT_MAX * DESC_BYTES : 0;
-    return size * (DESC_BYTES + 8 + 2) + tables + 4096 + 6 * 64;
+    return size * DESC_BYTES + BufferIds.bytes(size) + tables + 4096 + 6 * 64;
   }
 
   reset(options: RingOptions): void {
@@ -120,15 +118,13 @@ export class PackedRing extends Ring {
     this.moved = 0;
     this.rungFor = 0;
     this.sinceRung = 0;
-    this.freeHead = 0;
-    this.freeTail = 0;
+    this.writableBytes = 0;
+    this.ids.reset();
     this.driverFlags = EVENT_ENABLE;
     // virtio 1.4 §2.8.13: the ring is zero when the device gets it.
     memory.fill(this.desc, 0, this.size * DESC_BYTES);
     store<u32>(this.driver, 0);
     store<u32>(this.device, 0);
-    memory.fill(this.slots, 0, this.size << 3);
-    for (let id: u32 = 0; id < this.size; id++) store<u16>(this.freeIds + 2 * id, id);
   }
 
   descAddress(): u64 {
@@ -169,35 +165,83 @@ export class PackedRing extends Ring {
   ): void {
     if (count == 0) return;
     const size = this.size;
-    const slots = this.slots;
-    const freeIds = this.freeIds;
+    const ids = this.ids;
+    const straight = ids.straight;
+    const held = ids.held;
     const dma = this.dma;
     const desc = this.desc;
-    let head = this.freeHead;
     let next = this.next;
     let word = (<u64>(flags | this.nextMarks)) << FLAGS_SHIFT;
     let hidden = this.openBatch(flags);
     for (const end = first + count; first < end; first++) {
       const packet = burst.get(first);
-      const id = <u32>load<u16>(freeIds + (head << 1));
+      const id = straight ? next : ids.take();
+      store<u64>(held + (id << 3), changetype<usize>(packet) | ONE_DESCRIPTOR);
       const length = bytes + (packet.length & lengthMask);
       const slot = desc + (next << 4);
-      store<u64>(slots + (id << 3), changetype<usize>(packet) | ONE_DESCRIPTOR);
       store<u64>(slot, dma + packet.buffer);
       store<u64>(slot, (word ^ hidden) | length | ((<u64>id) << ID_SHIFT), META);
       hidden = 0;
-      if (++head == size) head = 0;
       if (++next == size) {
         next = 0;
         word ^= (<u64>MARKS) << FLAGS_SHIFT;
       }
     }
-    this.freeHead = head;
+    this.advance(next, <u32>(word >> FLAGS_SHIFT) & MARKS, count);
+  }
+
+  @inline
+  private advance(next: u32, marks: u32, count: u32): void {
     this.next = next;
-    this.nextMarks = <u32>(word >> FLAGS_SHIFT) & MARKS;
+    this.nextMarks = marks;
     this.moved += count;
     this.free -= count;
     this.outstanding += count;
+  }
+
+  /** The device may have written into every field, so that all of them are written again. */
+  offerAgain(count: u32): bool {
+    if (!this.ids.straight) return false;
+    if (count == 0) return true;
+    const size = this.size;
+    const held = this.ids.held;
+    const dma = this.dma;
+    const desc = this.desc;
+    const isWritable = this.writableBytes != 0;
+    const bytes = isWritable ? this.writableBytes : this.headerBytes;
+    const lengthMask: u32 = isWritable ? 0 : u32.MAX_VALUE;
+    const flags = isWritable ? DESC_F_WRITE : 0;
+    let next = this.next;
+    let word = (<u64>(flags | this.nextMarks)) << FLAGS_SHIFT;
+    let hidden = this.openBatch(flags);
+    for (let left = count; left > 0; left--) {
+      const packet = changetype<Packet>(load<usize>(held + (next << 3)));
+      const length = bytes + (packet.length & lengthMask);
+      const slot = desc + (next << 4);
+      store<u64>(slot, dma + packet.buffer);
+      store<u64>(slot, (word ^ hidden) | length | ((<u64>next) << ID_SHIFT), META);
+      hidden = 0;
+      if (++next == size) {
+        next = 0;
+        word ^= (<u64>MARKS) << FLAGS_SHIFT;
+      }
+    }
+    this.advance(next, <u32>(word >> FLAGS_SHIFT) & MARKS, count);
+    return true;
+  }
+
+  nextHeld(ahead: u32): usize {
+    let id = this.next + ahead;
+    if (id >= this.size) id -= this.size;
+    return this.ids.straight ? <usize>this.ids.holds(id) : 0;
+  }
+
+  /** What is free is so in the order of the slots behind those that are outstanding. */
+  private bend(): void {
+    const ids = this.ids;
+    if (!ids.straight) return;
+    ids.bend(this.next, this.free);
+    this.oldest = this.used;
   }
 
   /** Begins a batch if none is under way; answers what hides its first descriptor, or 0. */
@@ -211,10 +255,9 @@ export class PackedRing extends Ring {
 
   /** Takes a free id for a buffer of `descriptors` descriptors. */
   private takeId(packet: Packet, descriptors: u32): u32 {
-    const id = <u32>load<u16>(this.freeIds + (this.freeHead << 1));
-    if (++this.freeHead == this.size) this.freeHead = 0;
-    const held = changetype<usize>(packet) | ((<u64>descriptors) << 32);
-    store<u64>(this.slots + (id << 3), held);
+    this.bend();
+    const id = this.ids.take();
+    this.ids.hold(id, packet, descriptors);
     this.free -= descriptors;
     this.moved += descriptors;
     this.outstanding++;
@@ -314,50 +357,88 @@ export class PackedRing extends Ring {
   // ---- taking back ------------------------------------------------------------------------------
 
   take(burst: Burst, max: u32): u32 {
-    const filled = burst.count;
-    const count = min(max, BURST_MAX - filled);
-    if (this.inOrder) return this.takeInOrder(burst, count);
-    const size = this.size;
-    const slots = this.slots;
-    const freeIds = this.freeIds;
-    let used = this.used;
-    let marks = this.usedMarks;
-    let tail = this.freeTail;
-    let freed: u32 = 0;
+    const count = min(max, BURST_MAX - burst.count);
+    if (count == 0) return 0;
+    if (this.batchLeft != 0) return this.takeInOrder(burst, count);
+    let word = this.word(this.used);
     let taken: u32 = 0;
-    for (; taken < count; taken++) {
-      const word = machine.sharedRead64(this.desc + (used << 4) + META);
-      const flags = <u32>(word >> FLAGS_SHIFT);
-      if ((flags & MARKS) != marks) break;
-      const id = <u32>(word >> ID_SHIFT) & 0xffff;
-      if (id >= size) {
+    if (this.ids.straight) {
+      const size = this.size;
+      const desc = this.desc;
+      const held = this.ids.held;
+      const filled = burst.count;
+      let used = this.used;
+      // What the next used descriptor has in the upper half of its word: marks and id.
+      let ours = (this.usedMarks << MARKS_SHIFT) | used;
+      while ((<u32>(word >> 32) & ((MARKS << MARKS_SHIFT) | ID_MASK)) == ours) {
+        burst.put(filled + taken, changetype<Packet>(load<usize>(held + (used << 3))));
+        burst.putUsed(filled + taken, <u32>word);
+        ours++;
+        if (++used == size) {
+          used = 0;
+          ours = (ours - size) ^ (MARKS << MARKS_SHIFT);
+        }
+        if (++taken == count) break;
+        word = machine.sharedRead64(desc + (used << 4) + META);
+      }
+      this.used = used;
+      this.usedMarks = (ours >> MARKS_SHIFT) & MARKS;
+      this.finish(burst, taken, taken);
+      if (taken == count) return count;
+    }
+    if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) return taken;
+    if (!this.inOrder) return taken + this.takeBent(burst, count - taken, word);
+    this.beginBatch(word, 0);
+    if (this.batchLeft == 0) return taken;
+    return taken + this.takeInOrder(burst, count - taken);
+  }
+
+  /** The second half of a descriptor, which is all that the device has to say. */
+  @inline
+  private word(slot: u32): u64 {
+    return machine.sharedRead64(this.desc + (slot << 4) + META);
+  }
+
+  /** Takes up to `count` buffers, at least 1, in whatever order. `first`: the first one's word. */
+  private takeBent(burst: Burst, count: u32, first: u64): u32 {
+    this.bend();
+    const ids = this.ids;
+    const filled = burst.count;
+    let word = first;
+    let taken: u32 = 0;
+    let freed: u32 = 0;
+    for (;;) {
+      const id = <u32>(word >> ID_SHIFT) & ID_MASK;
+      if (id >= this.size) {
         this.fault = RingFault.USED_ID;
         break;
       }
-      const held = load<u64>(slots + (id << 3));
-      if (<u32>held == 0) {
+      const held = ids.release(id);
+      if (held == 0) {
         this.fault = RingFault.USED_NOT_OUTSTANDING;
         break;
       }
-      store<u32>(slots + (id << 3), 0);
       burst.put(filled + taken, changetype<Packet>(<usize>held));
       burst.putUsed(filled + taken, <u32>word);
-      store<u16>(freeIds + (tail << 1), id);
-      if (++tail == size) tail = 0;
-      // virtio 1.4 §2.8.6: the used descriptor stands for as many slots as the buffer took.
-      const descriptors = <u32>(held >> 32);
-      freed += descriptors;
-      used += descriptors;
-      if (used >= size) {
-        used -= size;
-        marks ^= MARKS;
-      }
+      ids.give(id);
+      freed += this.passUsed(<u32>(held >> 32));
+      if (++taken == count) break;
+      word = this.word(this.used);
+      if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) break;
     }
-    this.used = used;
-    this.usedMarks = marks;
-    this.freeTail = tail;
     this.finish(burst, taken, freed);
     return taken;
+  }
+
+  /** virtio 1.4 §2.8.6: a used descriptor stands for as many slots as its buffer took. */
+  @inline
+  private passUsed(descriptors: u32): u32 {
+    this.used += descriptors;
+    if (this.used >= this.size) {
+      this.used -= this.size;
+      this.usedMarks ^= MARKS;
+    }
+    return descriptors;
   }
 
   /**
@@ -366,57 +447,43 @@ export class PackedRing extends Ring {
    * virtio 1.4 §2.8.8
    */
   private takeInOrder(burst: Burst, count: u32): u32 {
-    const size = this.size;
-    const slots = this.slots;
+    const ids = this.ids;
     const filled = burst.count;
-    const outstanding = this.outstanding;
-    let used = this.used;
-    let marks = this.usedMarks;
-    let oldest = this.freeTail;
-    let left = this.batchLeft;
-    let bytes = this.batchBytes;
-    let freed: u32 = 0;
     let taken: u32 = 0;
+    let freed: u32 = 0;
     for (; taken < count; taken++) {
-      if (left == 0) {
-        const word = machine.sharedRead64(this.desc + (used << 4) + META);
-        const flags = <u32>(word >> FLAGS_SHIFT);
-        if ((flags & MARKS) != marks) break;
-        const id = <u32>(word >> ID_SHIFT) & 0xffff;
-        bytes = <u32>word;
-        const isNext = id == oldest && taken < outstanding;
-        left = isNext ? 1 : this.batchSize(id, oldest, outstanding - taken);
-        if (left == 0) break;
+      if (this.batchLeft == 0) {
+        const word = this.word(this.used);
+        if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) break;
+        this.beginBatch(word, taken);
+        if (this.batchLeft == 0) break;
       }
-      const held = load<u64>(slots + (oldest << 3));
-      store<u32>(slots + (oldest << 3), 0);
-      left--;
+      const last = --this.batchLeft == 0;
+      const id = ids.straight ? this.used : this.oldest;
+      const held = ids.straight ? ids.holds(id) | ONE_DESCRIPTOR : ids.release(id);
+      if (!ids.straight) {
+        ids.give(id);
+        if (++this.oldest == this.size) this.oldest = 0;
+      }
       burst.put(filled + taken, changetype<Packet>(<usize>held));
-      burst.putUsed(filled + taken, left == 0 ? bytes : this.writableBytes);
-      if (++oldest == size) oldest = 0;
-      const descriptors = <u32>(held >> 32);
-      freed += descriptors;
-      used += descriptors;
-      if (used >= size) {
-        used -= size;
-        marks ^= MARKS;
-      }
+      burst.putUsed(filled + taken, last ? this.batchBytes : this.writableBytes);
+      freed += this.passUsed(<u32>(held >> 32));
     }
-    this.used = used;
-    this.usedMarks = marks;
-    this.freeTail = oldest;
-    this.batchLeft = left;
-    this.batchBytes = bytes;
     this.finish(burst, taken, freed);
     return taken;
   }
 
-  /** How many buffers there are from `oldest` to `id`; 0 and a fault if not all are outstanding. */
-  private batchSize(id: u32, oldest: u32, outstanding: u32): u32 {
+  /**
+   * Finds out how many buffers a used descriptor stands for; none and a fault if it names one that
+   * is not outstanding. `taken`: how many of those were taken and not yet counted.
+   */
+  private beginBatch(word: u64, taken: u32): void {
+    const id = <u32>(word >> ID_SHIFT) & ID_MASK;
+    const oldest = this.ids.straight ? this.used : this.oldest;
     const ahead = id - oldest + (id < oldest ? this.size : 0);
-    if (id < this.size && ahead < outstanding) return ahead + 1;
-    this.fault = id < this.size ? RingFault.USED_NOT_OUTSTANDING : RingFault.USED_ID;
-    return 0;
+    this.batchBytes = <u32>word;
+    if (id < this.size && ahead < this.outstanding - taken) this.batchLeft = ahead + 1;
+    else this.fault = id < this.size ? RingFault.USED_NOT_OUTSTANDING : RingFault.USED_ID;
   }
 
   @inline
@@ -436,14 +503,8 @@ export class PackedRing extends Ring {
   }
 
   abandon(burst: Burst): u32 {
-    burst.clear();
-    for (let id: u32 = 0; id < this.size && burst.count < BURST_MAX; id++) {
-      const slot = this.slots + (id << 3);
-      const held = load<u32>(slot);
-      if (held == 0) continue;
-      store<u32>(slot, 0);
-      burst.push(changetype<Packet>(<usize>held));
-    }
+    this.bend();
+    this.ids.abandon(burst);
     this.outstanding -= burst.count;
     return burst.count;
   }

@@ -86,6 +86,16 @@ export abstract class Ring {
    */
   abstract offerReadable(burst: Burst, first: u32, count: u32): void;
 
+  /**
+   * Offers again what the next `count` free descriptors held when they were offered last; the
+   * caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and nothing is
+   * offered, if the ring is not straight (buffer-ids.ts).
+   */
+  abstract offerAgain(count: u32): bool;
+
+  /** The packet that `offerAgain` would offer, `ahead` places on; 0: there is none. */
+  abstract nextHeld(ahead: u32): usize;
+
   /** Offers a packet of several segments to read; there is room (`descriptorsFor`). */
   abstract offerChain(packet: Packet, segments: u32): void;
 

@@ -7,19 +7,18 @@
  *   avail   6 + 2 N   flags 2 | idx 2 | ring 2 N | used_event 2    we write, the device reads
  *   used    6 + 8 N   flags 2 | idx 2 | ring 8 N | avail_event 2   the device writes, we read
  *
- * What only we see: a slot a descriptor, and the ids of free descriptors in a queue, first in
- * first out. With a device that works in order the ids then come round in the same order for ever,
- * so that an avail entry, and with equal buffers a descriptor, already holds what would be
- * written. Such stores are left out: the cache line stays shared with the device's CPU.
+ * What only we see: the buffers' ids (buffer-ids.ts), and what we last wrote into desc and the
+ * avail ring. Both begin with the ids in turn, 0 to N - 1, and as long as the ids stay straight the avail
+ * ring is never written again, and a descriptor only for another packet or length. What is not
+ * written stays in the cache of the device's CPU.
  *
- *   slot    32 bytes  address 8 | length, flags, next as in desc 8 | packet 4 | descriptors 4 | -
- *
- * Nothing is read back from desc or avail; used is read once a word, and an id counts only if it
- * names a slot that holds a packet.
+ * Nothing is read back from desc or avail; used is read once a word, and an id counts only if it is
+ * outstanding.
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
 import { BURST_MAX, Burst, Packet } from "../net/packet";
+import { BufferIds } from "./buffer-ids";
 import {
   DESC_BYTES,
   DESC_F_INDIRECT,
@@ -34,12 +33,8 @@ import {
 const AVAIL_F_NO_INTERRUPT: u32 = 1;
 const USED_F_NO_NOTIFY: u32 = 1;
 
-const SLOT_SHIFT: u32 = 5;
-const SLOT_META: usize = 8;
-const SLOT_PACKET: usize = 16;
-const SLOT_COUNT: usize = 20;
-/** A slot's packet and its number of descriptors as one 64-bit word: one descriptor. */
-const ONE_DESCRIPTOR: u64 = (<u64>1) << 32;
+/** Where length, flags and next are in a descriptor, as one word. */
+const META: usize = 8;
 
 export class SplitRing extends Ring {
   private mask: u32;
@@ -47,16 +42,14 @@ export class SplitRing extends Ring {
   private usedIdx: u32 = 0;
   /** The avail index up to which `needsNotification` has looked. */
   private notifiedIdx: u32 = 0;
-  private freeHead: u32 = 0;
-  private freeTail: u32 = 0;
   private dma: u64 = 0;
 
   private desc: usize;
   private avail: usize;
   private used: usize;
-  private slots: usize;
-  private freeIds: usize;
-  /** What we last wrote to the avail ring, 16 bits an entry. */
+  private readonly ids: BufferIds;
+  /** What we last wrote to desc, and to the avail ring, 16 bits an entry. */
+  private descShadow: usize;
   private availShadow: usize;
   private tables: usize = 0;
 
@@ -68,8 +61,8 @@ export class SplitRing extends Ring {
     this.desc = allocate(size * DESC_BYTES, 4096);
     this.avail = allocate(6 + 2 * size, 64);
     this.used = allocate(6 + 8 * size, 64);
-    this.slots = allocate(size << SLOT_SHIFT, 64);
-    this.freeIds = allocate(size * 2, 64);
+    this.ids = new BufferIds(size);
+    this.descShadow = allocate(size * DESC_BYTES, 64);
     this.availShadow = allocate(size * 2, 64);
     if (chains) this.tables = allocate(size * INDIRECT_MAX * DESC_BYTES, 64);
     this.dma = machine.dmaBase();
@@ -78,25 +71,24 @@ export class SplitRing extends Ring {
   /** Bytes of memory that a ring of `size` entries takes, rounding included. */
   static bytes(size: u32, chains: bool): u32 {
     const tables = chains ? size * INDIRECT_MAX * DESC_BYTES : 0;
-    return size * (DESC_BYTES + 2 + 8 + 32 + 2 + 2) + tables + 4096 + 6 * 64;
+    return size * (2 * DESC_BYTES + 2 + 8 + 2) + BufferIds.bytes(size) + tables + 4096 + 6 * 64;
   }
 
   reset(options: RingOptions): void {
     this.begin(options);
+    this.ids.reset();
     this.indirect = options.indirect && this.tables != 0;
     this.availIdx = 0;
     this.usedIdx = 0;
     this.notifiedIdx = 0;
-    this.freeHead = 0;
-    this.freeTail = this.size;
     memory.fill(this.desc, 0, this.size * DESC_BYTES);
+    memory.fill(this.descShadow, 0, this.size * DESC_BYTES);
     // virtio 1.4 §2.7.10.1: the used ring's flags are zero when the device gets it.
     memory.fill(this.avail, 0, 6 + 2 * this.size);
     memory.fill(this.used, 0, 6 + 8 * this.size);
-    memory.fill(this.slots, 0, this.size << SLOT_SHIFT);
     for (let id: u32 = 0; id < this.size; id++) {
-      store<u16>(this.freeIds + 2 * id, id);
-      store<u16>(this.availShadow + 2 * id, 0);
+      store<u16>(this.avail + 2 * id, id, 4);
+      store<u16>(this.availShadow + 2 * id, id);
     }
   }
 
@@ -128,45 +120,44 @@ export class SplitRing extends Ring {
    */
   @inline
   private offerRun(burst: Burst, first: u32, count: u32, meta: u64, lengthMask: u32): void {
-    const mask = this.mask;
-    const slots = this.slots;
-    const freeIds = this.freeIds;
-    const shadow = this.availShadow;
-    const dma = this.dma;
-    let head = this.freeHead;
-    let avail = this.availIdx;
-    for (const end = first + count; first < end; first++) {
-      const packet = burst.get(first);
-      const id = <u32>load<u16>(freeIds + ((head & mask) << 1));
-      const slot = slots + (id << SLOT_SHIFT);
-      const address = dma + packet.buffer;
-      const whole = meta + (packet.length & lengthMask);
-      if (load<u64>(slot) != address || load<u64>(slot, SLOT_META) != whole) {
-        this.describe(id, address, whole);
+    const end = first + count;
+    if (this.ids.straight) {
+      const mask = this.mask;
+      const held = this.ids.held;
+      const shadow = this.descShadow;
+      for (let place = this.availIdx; first < end; first++, place++) {
+        const packet = burst.get(first);
+        const id = place & mask;
+        const whole = meta + (packet.length & lengthMask);
+        const same = load<u32>(held + (id << 3)) == changetype<usize>(packet);
+        if (!same || load<u64>(shadow + (id << 4), META) != whole) this.offerAt(id, packet, whole);
       }
-      store<u64>(slot, changetype<usize>(packet) | ONE_DESCRIPTOR, SLOT_PACKET);
-      const entry = (avail & mask) << 1;
-      if (load<u16>(shadow + entry) != id) {
-        store<u16>(shadow + entry, id);
-        store<u16>(this.avail + entry, id, 4);
+      this.availIdx += count;
+    } else {
+      for (; first < end; first++) {
+        const packet = burst.get(first);
+        const id = this.ids.take();
+        this.offerAt(id, packet, meta + (packet.length & lengthMask));
+        this.enqueue(id);
       }
-      head++;
-      avail++;
     }
-    this.freeHead = head;
-    this.availIdx = avail;
     this.free -= count;
     this.outstanding += count;
   }
 
+  private offerAt(id: u32, packet: Packet, meta: u64): void {
+    this.ids.hold(id, packet, 1);
+    this.describe(id, this.dma + packet.buffer, meta);
+  }
+
   private describe(id: u32, address: u64, meta: u64): void {
-    const slot = this.slots + (id << SLOT_SHIFT);
-    if (load<u64>(slot) == address && load<u64>(slot, SLOT_META) == meta) return;
+    const shadow = this.descShadow + (id << 4);
+    if (load<u64>(shadow) == address && load<u64>(shadow, META) == meta) return;
     const desc = this.desc + (id << 4);
-    store<u64>(slot, address);
-    store<u64>(slot, meta, SLOT_META);
+    store<u64>(shadow, address);
+    store<u64>(shadow, meta, META);
     store<u64>(desc, address);
-    store<u64>(desc, meta, 8);
+    store<u64>(desc, meta, META);
   }
 
   private enqueue(id: u32): void {
@@ -177,8 +168,27 @@ export class SplitRing extends Ring {
     store<u16>(this.avail + entry, id, 4);
   }
 
+  offerAgain(count: u32): bool {
+    if (!this.ids.straight) return false;
+    this.availIdx += count;
+    this.free -= count;
+    this.outstanding += count;
+    return true;
+  }
+
+  nextHeld(ahead: u32): usize {
+    const id = (this.availIdx + ahead) & this.mask;
+    return this.ids.straight ? load<u32>(this.ids.held + (id << 3)) : 0;
+  }
+
+  /** What is free is so in the order of the places behind those that are outstanding. */
+  private bend(): void {
+    if (this.ids.straight) this.ids.bend(this.availIdx & this.mask, this.free);
+  }
+
   /** Offers a packet of several segments to read: an indirect table where it pays, or a chain. */
   offerChain(packet: Packet, segments: u32): void {
+    this.bend();
     if (segments > 1 && this.descriptorsFor(segments) == 1) this.offerTable(packet, segments);
     else this.offerLinked(packet, segments);
     this.outstanding++;
@@ -186,7 +196,7 @@ export class SplitRing extends Ring {
 
   /** virtio 1.4 §2.7.5.3.1: a table is not linked on, and its entries are no tables. */
   private offerTable(packet: Packet, segments: u32): void {
-    const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+    const id = this.ids.take();
     const table = this.tables + id * (INDIRECT_MAX * DESC_BYTES);
     let segment: Packet | null = packet;
     for (let i: u32 = 0; i < segments && segment != null; i++) {
@@ -198,47 +208,37 @@ export class SplitRing extends Ring {
       segment = segment.next;
     }
     const bytes = segments * DESC_BYTES;
-    this.freeHead++;
     this.describe(id, this.dma + table, <u64>bytes | ((<u64>DESC_F_INDIRECT) << 32));
-    const slot = this.slots + (id << SLOT_SHIFT);
-    store<u64>(slot, changetype<usize>(packet) | ONE_DESCRIPTOR, SLOT_PACKET);
+    this.ids.hold(id, packet, 1);
     this.free--;
     this.enqueue(id);
   }
 
   private offerLinked(packet: Packet, segments: u32): void {
-    const head = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
+    const ids = this.ids;
+    const head = ids.next;
     let segment: Packet | null = packet;
     for (let i: u32 = 0; i < segments && segment != null; i++) {
-      const id = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
-      this.freeHead++;
-      const next = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
-      const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | ((<u64>next) << 16);
-      this.describe(
-        id,
-        this.dma + segment.buffer,
-        <u64>this.segmentBytes(segment, i) | (flags << 32),
-      );
+      const id = ids.take();
+      const flags = i + 1 == segments ? 0 : <u64>DESC_F_NEXT | ((<u64>ids.next) << 16);
+      const bytes = this.segmentBytes(segment, i);
+      this.describe(id, this.dma + segment.buffer, <u64>bytes | (flags << 32));
       segment = segment.next;
     }
-    const slot = this.slots + (head << SLOT_SHIFT);
-    store<usize>(slot, changetype<usize>(packet), SLOT_PACKET);
-    store<u32>(slot, segments, SLOT_COUNT);
+    ids.hold(head, packet, segments);
     this.free -= segments;
     this.enqueue(head);
   }
 
   /** virtio 1.4 §2.7.4.2: what the device writes comes last. */
   offerCommand(token: Packet, out: usize, outBytes: u32, into: usize, inBytes: u32): void {
-    const head = <u32>load<u16>(this.freeIds + ((this.freeHead & this.mask) << 1));
-    const tail = <u32>load<u16>(this.freeIds + (((this.freeHead + 1) & this.mask) << 1));
-    this.freeHead += 2;
+    this.bend();
+    const head = this.ids.take();
+    const tail = this.ids.take();
     const next = ((<u64>DESC_F_NEXT) << 32) | ((<u64>tail) << 48);
     this.describe(head, this.dma + out, <u64>outBytes | next);
     this.describe(tail, this.dma + into, <u64>inBytes | ((<u64>DESC_F_WRITE) << 32));
-    const slot = this.slots + (head << SLOT_SHIFT);
-    store<usize>(slot, changetype<usize>(token), SLOT_PACKET);
-    store<u32>(slot, 2, SLOT_COUNT);
+    this.ids.hold(head, token, 2);
     this.free -= 2;
     this.outstanding++;
     this.enqueue(head);
@@ -278,41 +278,75 @@ export class SplitRing extends Ring {
       this.fault = RingFault.USED_INDEX;
       return 0;
     }
-    const filled = burst.count;
-    const count = min(min(ready, max), BURST_MAX - filled);
-    if (this.inOrder) return this.takeInOrder(burst, count, ready);
-    const mask = this.mask;
-    const slots = this.slots;
-    const entries = this.used + 4;
-    const freeIds = this.freeIds;
+    const count = min(min(ready, max), BURST_MAX - burst.count);
+    if (count == 0) return 0;
+    if (this.batchLeft != 0) return this.takeInOrder(burst, count, ready);
     const position = this.usedIdx;
-    let tail = this.freeTail;
+    let element = this.element(position);
     let taken: u32 = 0;
-    for (; taken < count; taken++) {
-      const element = machine.sharedRead64(entries + (((position + taken) & mask) << 3));
+    if (this.ids.straight) {
+      const mask = this.mask;
+      const elements = this.used + 4;
+      const held = this.ids.held;
+      const filled = burst.count;
+      let place = position & mask;
+      while (<u32>element == place) {
+        burst.put(filled + taken, changetype<Packet>(load<usize>(held + (place << 3))));
+        burst.putUsed(filled + taken, <u32>(element >> 32));
+        if (++taken == count) break;
+        place = (place + 1) & mask;
+        element = machine.sharedRead64(elements + (place << 3));
+      }
+      burst.count = filled + taken;
+      this.retire(taken, taken);
+      if (taken == count) return count;
+    }
+    if (!this.inOrder) return taken + this.takeBent(burst, count - taken, element);
+    this.beginBatch(element, ready - taken, this.usedIdx);
+    if (this.batchLeft == 0) return taken;
+    return taken + this.takeInOrder(burst, count - taken, ready - taken);
+  }
+
+  @inline
+  private element(position: u32): u64 {
+    return machine.sharedRead64(this.used + 4 + ((position & this.mask) << 3));
+  }
+
+  @inline
+  private retire(buffers: u32, descriptors: u32): void {
+    this.usedIdx += buffers;
+    this.outstanding -= buffers;
+    this.free += descriptors;
+  }
+
+  /** Takes up to `count` buffers, at least 1, in whatever order. `first`: the first one's element. */
+  private takeBent(burst: Burst, count: u32, first: u64): u32 {
+    this.bend();
+    const ids = this.ids;
+    const filled = burst.count;
+    const position = this.usedIdx;
+    let element = first;
+    let taken: u32 = 0;
+    let freed: u32 = 0;
+    for (;;) {
       const id = <u32>element;
-      if (id > mask) {
+      if (id > this.mask) {
         this.fault = RingFault.USED_ID;
         break;
       }
-      const slot = slots + (id << SLOT_SHIFT);
-      const held = load<u64>(slot, SLOT_PACKET);
-      if (<u32>held == 0) {
+      const held = ids.release(id);
+      if (held == 0) {
         this.fault = RingFault.USED_NOT_OUTSTANDING;
         break;
       }
-      store<u32>(slot, 0, SLOT_PACKET);
       burst.put(filled + taken, changetype<Packet>(<usize>held));
       burst.putUsed(filled + taken, <u32>(element >> 32));
-      store<u16>(freeIds + ((tail & mask) << 1), id);
-      tail++;
-      if (held >> 32 != 1) tail = this.freeRest(slot, tail);
+      freed += this.freeIds(id, <u32>(held >> 32));
+      if (++taken == count) break;
+      element = this.element(position + taken);
     }
     burst.count = filled + taken;
-    this.free += tail - this.freeTail;
-    this.outstanding -= taken;
-    this.usedIdx = position + taken;
-    this.freeTail = tail;
+    this.retire(taken, freed);
     return taken;
   }
 
@@ -322,62 +356,42 @@ export class SplitRing extends Ring {
    * names the last. Those before it count as used whole. virtio 1.4 §2.7.9
    */
   private takeInOrder(burst: Burst, count: u32, ready: u32): u32 {
-    const mask = this.mask;
-    const freeIds = this.freeIds;
+    const ids = this.ids;
     const filled = burst.count;
     const position = this.usedIdx;
-    const shadow = this.availShadow;
-    const elements = this.used + 4;
-    const slots = this.slots;
-    let left = this.batchLeft;
-    let bytes = this.batchBytes;
-    let tail = this.freeTail;
     let taken: u32 = 0;
+    let freed: u32 = 0;
     for (; taken < count; taken++) {
       const entry = position + taken;
-      const id = <u32>load<u16>(shadow + ((entry & mask) << 1));
-      if (left == 0) {
-        const element = machine.sharedRead64(elements + ((entry & mask) << 3));
-        bytes = <u32>(element >> 32);
-        left = <u32>element == id ? 1 : this.batchSize(<u32>element, entry, ready - taken);
-        if (left == 0) break;
-      }
-      left--;
-      const slot = slots + (id << SLOT_SHIFT);
-      const held = load<u64>(slot, SLOT_PACKET);
-      store<u32>(slot, 0, SLOT_PACKET);
+      if (this.batchLeft == 0) this.beginBatch(this.element(entry), ready - taken, entry);
+      if (this.batchLeft == 0) break;
+      const id = <u32>load<u16>(this.availShadow + ((entry & this.mask) << 1));
+      const last = --this.batchLeft == 0;
+      const held = ids.straight ? ids.holds(id) : ids.release(id);
       burst.put(filled + taken, changetype<Packet>(<usize>held));
-      burst.putUsed(filled + taken, left == 0 ? bytes : load<u32>(slot, SLOT_META));
-      store<u16>(freeIds + ((tail & mask) << 1), id);
-      tail++;
-      if (held >> 32 != 1) tail = this.freeRest(slot, tail);
+      const whole = load<u32>(this.descShadow + (id << 4), META);
+      burst.putUsed(filled + taken, last ? this.batchBytes : whole);
+      freed += ids.straight ? 1 : this.freeIds(id, <u32>(held >> 32));
     }
     burst.count = filled + taken;
-    this.free += tail - this.freeTail;
-    this.outstanding -= taken;
-    this.usedIdx = position + taken;
-    this.freeTail = tail;
-    this.batchLeft = left;
-    this.batchBytes = bytes;
+    this.retire(taken, freed);
     return taken;
   }
 
   /**
-   * How many of the `ready` buffers from `position` on an element stands for that names `id`; 0
-   * with a fault. Each buffer looked at is one that is taken then, unless there is a fault.
+   * Finds out how many of the `ready` buffers from `position` on an element stands for; none and a
+   * fault if it names none of them. Each buffer looked at is one that is taken then.
    */
-  private batchSize(id: u32, position: u32, ready: u32): u32 {
+  private beginBatch(element: u64, ready: u32, position: u32): void {
     const mask = this.mask;
-    if (id > mask) {
-      this.fault = RingFault.USED_ID;
-      return 0;
+    const id = <u32>element;
+    this.batchBytes = <u32>(element >> 32);
+    for (let i: u32 = 0; i < ready && id <= mask; i++) {
+      if (load<u16>(this.availShadow + (((position + i) & mask) << 1)) != id) continue;
+      this.batchLeft = i + 1;
+      return;
     }
-    for (let i: u32 = 0; i < ready; i++) {
-      const offered = load<u16>(this.availShadow + (((position + i) & mask) << 1));
-      if (offered == id) return i + 1;
-    }
-    this.fault = RingFault.USED_NOT_OUTSTANDING;
-    return 0;
+    this.fault = id > mask ? RingFault.USED_ID : RingFault.USED_NOT_OUTSTANDING;
   }
 
   hasUsed(): bool {
@@ -385,29 +399,22 @@ export class SplitRing extends Ring {
   }
 
   abandon(burst: Burst): u32 {
-    burst.clear();
-    for (let id: u32 = 0; id < this.size && burst.count < BURST_MAX; id++) {
-      const slot = this.slots + (id << SLOT_SHIFT);
-      const held = load<u32>(slot, SLOT_PACKET);
-      if (held == 0) continue;
-      store<u32>(slot, 0, SLOT_PACKET);
-      burst.push(changetype<Packet>(<usize>held));
-    }
+    this.bend();
+    this.ids.abandon(burst);
     this.outstanding -= burst.count;
     return burst.count;
   }
 
-  /** Frees the other descriptors of a chain; links are taken from the slots, not from desc. */
-  private freeRest(head: usize, tail: u32): u32 {
-    const count = load<u32>(head, SLOT_COUNT);
-    let slot = head;
+  /** Frees the descriptors of a buffer; links are ours, not those in desc. Answers `count`. */
+  @inline
+  private freeIds(head: u32, count: u32): u32 {
+    let id = head;
+    this.ids.give(id);
     for (let i: u32 = 1; i < count; i++) {
-      const id = <u32>(load<u64>(slot, SLOT_META) >> 48);
-      store<u16>(this.freeIds + ((tail & this.mask) << 1), id);
-      tail++;
-      slot = this.slots + (id << SLOT_SHIFT);
+      id = <u32>(load<u64>(this.descShadow + (id << 4), META) >> 48);
+      this.ids.give(id);
     }
-    return tail;
+    return count;
   }
 
   // ---- interrupts -------------------------------------------------------------------------------

@@ -38,9 +38,8 @@ export class Idle {
       // Whatever the stack would answer is not sent.
       const isHeard = this.stack.net.configuring || isDiscovery(packet);
       if (isHeard && this.stack.listens) this.stack.receive(packet);
-      pair.pool.release(packet);
     }
-    pair.refill();
+    pair.giveBack(received);
     return true;
   }
 

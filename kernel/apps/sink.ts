@@ -35,31 +35,28 @@ export class Sink {
       if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
     }
     if (now >= this.end) this.done = true;
+    if (this.stack.listens ? this.listen() : this.pair.discard(BURST_MAX) > 0) return true;
+    // Nobody else does it, and what is left in a small ring would keep us awake.
+    this.pair.reclaim();
+    return false;
+  }
+
+  /** Takes a burst, and lets the stack see what is for it. False when there was none. */
+  private listen(): bool {
     const pair = this.pair;
     const received = this.received;
     received.clear();
-    if (pair.take(received, BURST_MAX) == 0) {
-      // Nobody else does it, and what is left in a small ring would keep us awake.
-      pair.reclaim();
-      return false;
-    }
-    if (this.stack.listens) {
-      this.listen();
-    } else {
-      pair.pool.releaseBurst(received);
-    }
-    pair.refill();
-    return true;
-  }
-
-  private listen(): void {
-    const pair = this.pair;
-    const received = this.received;
-    for (let i: u32 = 0; i < received.count; i++) {
+    if (pair.take(received, BURST_MAX) == 0) return false;
+    const count = received.count;
+    let left: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
       const packet = received.get(i);
-      const answered = this.isForStack(packet) && this.stack.receive(packet);
-      if (!answered || !pair.send(packet)) pair.pool.release(packet);
+      if (this.isForStack(packet) && this.stack.receive(packet) && pair.send(packet)) continue;
+      received.put(left++, packet);
     }
+    received.count = left;
+    pair.giveBack(received);
+    return true;
   }
 
   /** ARP and neighbour discovery always; anything while DHCP waits for its messages. */

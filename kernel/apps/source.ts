@@ -8,8 +8,11 @@
  *
  *   pool --build--> hand --submit--> transmit ring --reclaimInto--> hand
  *
- * The hand is a queue at least as long as the ring. With a device that works in order, a packet so comes to
- * the same descriptor every time, and the ring need not be written at all (split-ring.ts).
+ * The hand is a queue at least as long as the ring, so that with a device that works in order a packet
+ * comes to the same descriptor every time, and to the same place in the hand. When all of them have
+ * come round so (`align`) nothing is done for each packet any more: the ring's next descriptors are
+ * offered again, and the hand is only counted. Whatever somebody else sends, or a device that
+ * overtakes, ends that for a lap of the ring at least.
  *
  * Other packets in the ring are the stack's own and its answers; they are known by their missing
  * mark and go to the pool.
@@ -65,6 +68,12 @@ export class Source {
   private readonly reserve: u32;
   /** Descriptors that a frame takes. */
   private slots: u32 = 1;
+  /** The next descriptors of the ring hold what the hand holds, place by place, all around. */
+  private aligned: bool = false;
+  /** Packets that the queue has sent, if nobody else has sent any since then. */
+  private sent: u64 = 0;
+  /** Frames submitted since it was last found out whether they are aligned. */
+  private unaligned: u32 = 0;
   private readonly burst: Burst = Burst.create();
   private readonly received: Burst = Burst.create();
 
@@ -112,6 +121,7 @@ export class Source {
   /** The device was reset and all packets are back in the pool: frames are built anew. */
   restart(): void {
     this.held = 0;
+    this.aligned = false;
   }
 
   /** Submits a burst and serves the stack. False when there was nothing to do. */
@@ -147,11 +157,19 @@ export class Source {
   // ---- the frames -------------------------------------------------------------------------------
 
   private submit(count: u32): void {
-    const burst = this.burst;
-    burst.clear();
     const hand = this.hand;
     const mask = this.handMask;
     const first = this.first;
+    this.first = first + count;
+    this.held -= count;
+    if (config.count != 0) this.left -= count;
+    if (this.isAligned(count)) {
+      const frame = changetype<Packet>(load<usize>(hand + ((first & mask) << 2)));
+      this.pair.submitAgain(count, <u64>count * frame.total);
+      this.sent += count;
+      return;
+    }
+    const burst = this.burst;
     for (let i: u32 = 0; i < count; i++) {
       burst.put(i, changetype<Packet>(load<usize>(hand + (((first + i) & mask) << 2))));
     }
@@ -160,10 +178,44 @@ export class Source {
     if (link.renamed) {
       for (let i: u32 = 0; i < count; i++) copyMac(burst.get(i).data + 6, link.mac);
     }
-    this.first = first + count;
-    this.held -= count;
     this.pair.submit(burst);
-    if (config.count != 0) this.left -= count;
+    this.align(count);
+  }
+
+  /**
+   * Finds out once a lap whether the next descriptor holds what the hand holds next, and so on around
+   * the ring: first those that are free and in the hand, then those that the device has.
+   */
+  private align(count: u32): void {
+    const ring = this.pair.tx.ring;
+    const size = ring.size;
+    this.unaligned += count;
+    if (this.unaligned < size || this.packets != size || this.handMask != size - 1) return;
+    this.unaligned = 0;
+    if (this.stack.net.link.renamed) return;
+    for (let i: u32 = 0; i < size; i++) {
+      const place = this.hand + (((this.first + i) & this.handMask) << 2);
+      const packet = ring.nextHeld(i);
+      if (packet == 0 || packet != load<usize>(place)) return;
+      if (changetype<Packet>(packet).next != null) return;
+    }
+    this.aligned = true;
+    this.sent = this.pair.tx.statistics.packets;
+  }
+
+  /**
+   * Whether they are still aligned. `ahead` packets are on their way from the hand to the ring, or
+   * the other way.
+   */
+  private isAligned(ahead: u32): bool {
+    const tx = this.pair.tx;
+    this.aligned =
+      this.aligned &&
+      this.sent == tx.statistics.packets &&
+      this.held + ahead + tx.ring.outstanding == this.packets &&
+      tx.ring.nextHeld(0) != 0 &&
+      !this.stack.net.link.renamed;
+    return this.aligned;
   }
 
   /** Waits until the ring is empty; then the packets go back to the pool. */
@@ -182,6 +234,11 @@ export class Source {
     const burst = this.burst;
     burst.clear();
     const count = this.pair.reclaimInto(burst);
+    if (count == 0) return 0;
+    if (this.isAligned(count)) {
+      this.held += count;
+      return count;
+    }
     const hand = this.hand;
     const mask = this.handMask;
     const first = this.first;
@@ -205,6 +262,7 @@ export class Source {
    */
   private build(): void {
     const missing = this.packets - this.held - this.pair.tx.ring.outstanding;
+    this.aligned = false;
     for (let i = min(missing, BURST_MAX); i > 0; i--) {
       const packet = this.takeChain();
       if (packet == null) return;
@@ -303,15 +361,19 @@ export class Source {
   /** Keeps the receive ring going; the stack sees what comes if it has an address. */
   private receive(): bool {
     const pair = this.pair;
+    if (!this.stack.listens) return pair.discard(BURST_MAX) > 0;
     const received = this.received;
     received.clear();
     if (pair.take(received, BURST_MAX) == 0) return false;
-    const listens = this.stack.listens;
-    for (let i: u32 = 0; i < received.count; i++) {
+    const count = received.count;
+    let left: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
       const packet = received.get(i);
-      if (!listens || packet.next != null || !this.answer(packet)) pair.pool.release(packet);
+      if (packet.next == null && this.answer(packet)) continue;
+      received.put(left++, packet);
     }
-    pair.refill();
+    received.count = left;
+    pair.giveBack(received);
     return true;
   }
 
