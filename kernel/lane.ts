@@ -79,9 +79,10 @@ export class Lane {
     const now = this.start;
     const frames = pair.rx.statistics.packets;
     const moderation = this.moderation;
-    const isModerate = config.mode == config.Mode.Adaptive && pair.countsAhead;
+    const blocked = this.runner.blocked;
+    const isModerate = config.mode == config.Mode.Adaptive && pair.countsAhead && !blocked;
     const ahead = isModerate ? moderation.choose(now, frames) : 1;
-    if (pair.arm(this.runner.blocked, ahead)) return 0;
+    if (pair.arm(blocked, ahead)) return 0;
     let sooner = min(deadline, this.runner.deadline());
     if (isModerate) sooner = moderation.sleep(now, frames, sooner);
     if (pair.tx.ring.outstanding != 0) sooner = min(sooner, watchdog.due);
