@@ -7,6 +7,7 @@ import { Random } from "../model/random";
 import { COMMON_REGISTERS } from "../model/virtio/registers";
 import type { Attack, AttackKind } from "./cases";
 import { RING_ACTS } from "./ring-attacks";
+import { rootPortOf } from "./setups";
 import { type Act, queueOf, type Target } from "./target";
 
 const FRAMES_MAX = 40;
@@ -206,6 +207,25 @@ const capability: Act = (target, a, b, c) => {
   target.mayEnd = true;
 };
 
+/**
+ * NICs that come and go: a: by surprise, back again, asked for by ACPI, or at the slot of a root port;
+ * b: which NIC, or the slot's status.
+ */
+const plug: Act = ({ guest }, a, b) => {
+  const index = b % guest.nics.length;
+  const nic = guest.nicAt(index);
+  const isThere = guest.machine.pci.has(nic.options.bdf);
+  const kind = a % 4;
+  if (kind === 0 && isThere) nic.unplug();
+  if (kind === 1 && !isThere) {
+    const { sender } = guest.plugIn(index, { ...nic.options, hasFirmware: false });
+    sender.onTransmit = nic.sender.onTransmit;
+  }
+  if (kind === 2) guest.machine.pci.hotplug?.ask(nic.options.bdf >> 8, (nic.options.bdf >> 3) & 31);
+  const port = rootPortOf(guest);
+  if (kind === 3 && port !== undefined) port.status = b;
+};
+
 const ACTS: Readonly<Record<AttackKind, Act>> = {
   frames,
   garbage,
@@ -224,6 +244,7 @@ const ACTS: Readonly<Record<AttackKind, Act>> = {
   time,
   space,
   capability,
+  plug,
 };
 
 /** Before DRIVER_OK, and while the device is being reset, there are no rings to be attacked. */

@@ -2,14 +2,17 @@
 // small, so that a case is cheap and the ends of the rings are near. Used by workbench.ts.
 
 import { Guest, type GuestOptions, STATIC_IP } from "../model/guest";
+import type { MachineOptions } from "../model/machine/machine";
 import {
   type NetOptions,
   PACKED_FEATURES,
   PACKED_IN_ORDER_FEATURES,
   USUAL_FEATURES,
 } from "../model/net/net-device";
+import { HOTPLUG_PORTS, HotplugPorts } from "../model/pci/hotplug-ports";
 import type { FeatureName } from "../model/virtio/features";
 import type { Setup } from "./cases";
+import { PORT_BUS, RootPort } from "./root-port";
 
 /** The least memory that a CPU gets along with. */
 const MEMORY_MIB = 6;
@@ -56,7 +59,20 @@ interface Description {
   readonly net: Partial<NetOptions>;
   readonly memoryMib?: number;
   readonly cpus?: number;
+  readonly commandLine?: string;
+  readonly machine?: Partial<MachineOptions>;
+  /** A second NIC. */
+  readonly more?: Partial<NetOptions>;
+  /** The second NIC lies behind a root port. */
+  readonly hasPort?: boolean;
 }
+
+/** Both ways, whole, in pieces, with hashes: what a forwarder may have to carry on. */
+const FORWARDED: readonly FeatureName[] = [...USUAL_FEATURES, ...OFFLOADS, "guest_uso6"];
+const BOTH_WAYS = "ip=192.0.2.2/24 ip1=192.0.2.2/24 ip6=off";
+const PORT_BDF = 5 << 3;
+/** Larger rings than the memory has room for. */
+const RING_LARGE = 1024;
 
 const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
   plain: { net: { features: PLAIN } },
@@ -86,19 +102,81 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     cpus: PAIRS,
   },
   boot: { net: { features: [...USUAL_FEATURES, ...CONTROL, "mq", "rss"] } },
+  bare: {
+    net: {
+      features: [...PACKED_FEATURES, ...CONTROL, ...NOTIFYING],
+      hasFirmware: false,
+      rxSize: RING_LARGE,
+      txSize: RING_LARGE,
+    },
+    commandLine: "ip=192.0.2.2/24 ip6=auto ring=packed mode=irq",
+    machine: { acpi: { root: "xsdt", ecam: "cba" } },
+  },
+  ports: {
+    net: { features: [...PLAIN, ...CONTROL], msixEntries: 0, deviceId: 0x1000 },
+    commandLine: "ip=192.0.2.2/24 ip6=auto mode=poll",
+    machine: { acpi: "none", hostBridge: "pc" },
+  },
+  forward: {
+    net: { features: FORWARDED },
+    more: { features: [...FORWARDED, "in_order"] },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: "app=forward",
+  },
+  slots: {
+    net: { features: [...PACKED_FEATURES, ...CONTROL, "ring_reset"] },
+    more: { features: [...USUAL_FEATURES, "ctrl_vq", "ctrl_rx"] },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: BOTH_WAYS,
+    hasPort: true,
+  },
+  source: {
+    net: { features: [...FORWARDED, "hash_report", "ctrl_vq"] },
+    commandLine:
+      "app=source gso=tcp4 size=9000 dst=02:00:00:00:00:99 dstip=192.0.2.9 count=200 ip=192.0.2.2/24",
+  },
 };
+
+const ports = new WeakMap<Guest, RootPort>();
+
+/** The root port of a guest that has one. */
+export const rootPortOf = (guest: Guest): RootPort | undefined => ports.get(guest);
 
 /** A guest of a setup, not booted. `module`: with its globals visible. */
 export function makeSetup(setup: Setup, module: WebAssembly.Module): Guest {
-  const { net, memoryMib = MEMORY_MIB, cpus = 1 } = DESCRIPTIONS[setup];
+  const description = DESCRIPTIONS[setup];
+  const { commandLine = STATIC_IP, cpus = 1, machine, memoryMib = MEMORY_MIB, net } = description;
+  const sizes = { rxSize: RING, txSize: RING, controlSize: RING };
   const options: GuestOptions = {
-    commandLine: `${STATIC_IP} log=debug`,
+    ...machine,
+    commandLine: `${commandLine} log=debug`,
     memoryMib,
     cpus,
     module,
-    net: { rxSize: RING, txSize: RING, controlSize: RING, ...net },
+    net: { ...sizes, ...net },
   };
   const guest = new Guest(options);
   guest.machine.log.enabled = false;
+  addMore(guest, description, sizes);
   return guest;
+}
+
+/** The second NIC, and what NICs are asked for by. */
+function addMore(guest: Guest, { hasPort, more }: Description, sizes: Partial<NetOptions>): void {
+  const { machine } = guest;
+  if (hasPort === true) {
+    const port = new RootPort(machine.violations);
+    ports.set(guest, port);
+    machine.pci.add(PORT_BDF, port.space);
+    guest.plugIn(1, { ...sizes, ...more, bdf: PORT_BUS << 8 });
+  } else if (more !== undefined) {
+    guest.plugIn(1, { ...sizes, ...more });
+  }
+  const hotplug = new HotplugPorts(HOTPLUG_PORTS[machine.options.hostBridge]);
+  machine.pci.hotplug = hotplug;
+  hotplug.onEject = (bus, slot) => {
+    const place = (bus << 8) | (slot << 3);
+    const gone = guest.nics.find(({ options }) => options.bdf === place);
+    if (gone !== undefined && machine.pci.has(place)) gone.unplug();
+  };
 }
