@@ -168,6 +168,7 @@ export const COMMAND_LINES = [
   "rss table 0,0",
   "rss types ipv4,udpv4",
   "coal rx 50 8",
+  "coal tx 10 4",
   "coal vq 0 20 4",
   "coal vq 0",
   "devstats",
@@ -226,6 +227,9 @@ const plug: Act = ({ guest }, a, b) => {
   if (kind === 3 && port !== undefined) port.status = b;
 };
 
+/** A word of the command line (setups.ts), which the guest had before anything else: a: which. */
+const word: Act = () => undefined;
+
 const ACTS: Readonly<Record<AttackKind, Act>> = {
   frames,
   garbage,
@@ -245,6 +249,7 @@ const ACTS: Readonly<Record<AttackKind, Act>> = {
   space,
   capability,
   plug,
+  word,
 };
 
 /** Before DRIVER_OK, and while the device is being reset, there are no rings to be attacked. */

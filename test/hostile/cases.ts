@@ -33,6 +33,7 @@ export const ATTACK_KINDS = [
   "space",
   "capability",
   "plug",
+  "word",
 ] as const;
 
 export type AttackKind = (typeof ATTACK_KINDS)[number];

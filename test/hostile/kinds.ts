@@ -11,9 +11,14 @@ export const BOOT_KINDS: readonly AttackKind[] = [
   "churn",
 ];
 
+/** What is decided before a guest of life-bench.ts boots. */
+export const EARLY_KINDS: readonly AttackKind[] = [...BOOT_KINDS, "answer", "word"];
+
+const LIFE_KINDS: readonly AttackKind[] = ["plug", "word"];
+
 /** Those of a device that is running, and stays where it is. */
 const RUNNING_KINDS: readonly AttackKind[] = ATTACK_KINDS.filter(
-  (kind) => kind !== "space" && kind !== "capability" && kind !== "plug",
+  (kind) => kind !== "space" && kind !== "capability" && !LIFE_KINDS.includes(kind),
 );
 
 export function kindsOf(setup: Setup): readonly AttackKind[] {

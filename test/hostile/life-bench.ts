@@ -7,10 +7,10 @@ import { DriverError, GuestPanic, ModelError } from "../model/errors";
 import type { Guest } from "../model/guest";
 import { attack } from "./attacks";
 import { ATTACKS_MAX, type Attack, type Case } from "./cases";
-import { BOOT_KINDS } from "./kinds";
+import { EARLY_KINDS } from "./kinds";
 import { Moments } from "./moments";
 import { Oracle } from "./oracle";
-import { makeSetup } from "./setups";
+import { commandLineOf, makeSetup } from "./setups";
 import type { Target } from "./target";
 import { usualFrames } from "./usual-frames";
 import type { Bench, Verdict } from "./workbench";
@@ -35,8 +35,8 @@ export class LifeBench implements Bench {
     return this.last?.machine.cpus.map(({ arena }) => arena.array) ?? [];
   }
 
-  run({ attacks }: Case): Verdict {
-    const guest = makeSetup(this.setup, this.module);
+  run(one: Case): Verdict {
+    const guest = makeSetup(this.setup, this.module, commandLineOf(one));
     this.last = guest;
     guest.machine.callsMax = CALLS_MAX;
     guest.machine.pauseTicksMax = PAUSE_TICKS_MAX;
@@ -51,7 +51,7 @@ export class LifeBench implements Bench {
     };
     // What comes out is as wrong as what went in: nobody reads it.
     for (const { sender } of guest.nics) sender.onTransmit = () => undefined;
-    const faults = this.live(target, attacks.slice(0, ATTACKS_MAX));
+    const faults = this.live(target, one.attacks.slice(0, ATTACKS_MAX));
     guest.machine.onAccess = undefined;
     const { ended } = guest.machine;
     if (ended instanceof GuestPanic) faults.push(`the guest panicked: ${ended.message}`);
@@ -64,10 +64,10 @@ export class LifeBench implements Bench {
     };
   }
 
-  /** Lies about registers come before the boot, the rest one by one when the guest runs. */
+  /** Lies about registers and answers come before the boot, the rest when the guest runs. */
   private live(target: Target, attacks: readonly Attack[]): string[] {
     const { machine } = target.guest;
-    const isEarly = ({ kind }: Attack) => BOOT_KINDS.includes(kind);
+    const isEarly = ({ kind }: Attack) => EARLY_KINDS.includes(kind);
     for (const one of attacks.filter(isEarly)) attack(target, { ...one, moment: 0 });
     const moments = new Moments((one) => attack(target, one));
     machine.onAccess = () => moments.tick();

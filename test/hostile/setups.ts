@@ -11,7 +11,7 @@ import {
 } from "../model/net/net-device";
 import { HOTPLUG_PORTS, HotplugPorts } from "../model/pci/hotplug-ports";
 import type { FeatureName } from "../model/virtio/features";
-import type { Setup } from "./cases";
+import type { Case, Setup } from "./cases";
 import { PORT_BUS, RootPort } from "./root-port";
 
 /** The least memory that a CPU gets along with. */
@@ -19,6 +19,8 @@ const MEMORY_MIB = 6;
 const LARGE_MEMORY_MIB = 18;
 const RING = 16;
 const PAIRS = 2;
+/** Answers of several segments. */
+const JUMBO = 9000;
 
 const OFFLOADS: readonly FeatureName[] = [
   "csum",
@@ -52,6 +54,8 @@ const CONTROL: readonly FeatureName[] = [
 const NOTIFYING: readonly FeatureName[] = ["notification_data", "notif_config_data", "ring_reset"];
 
 const PLAIN: readonly FeatureName[] = ["mac", "status", "version_1"];
+/** A device that leaves its address to the driver. */
+const UNNAMED: readonly FeatureName[] = ["status", "version_1"];
 const without = (features: readonly FeatureName[], name: FeatureName) =>
   features.filter((feature) => feature !== name);
 
@@ -91,7 +95,12 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
   ordered: { net: { features: [...USUAL_FEATURES, ...OFFLOADS, "in_order"] } },
   packed: { net: { features: [...PACKED_FEATURES, ...OFFLOADS] } },
   packed_ordered: {
-    net: { features: [...PACKED_IN_ORDER_FEATURES, "notification_data"], rxSize: 13, txSize: 11 },
+    net: {
+      features: [...without(PACKED_IN_ORDER_FEATURES, "indirect_desc"), "notification_data"],
+      rxSize: 13,
+      txSize: 11,
+      mtu: JUMBO,
+    },
   },
   packed_pairs: {
     net: {
@@ -113,7 +122,7 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     machine: { acpi: { root: "xsdt", ecam: "cba" } },
   },
   ports: {
-    net: { features: [...PLAIN, ...CONTROL], msixEntries: 0, deviceId: 0x1000 },
+    net: { features: [...UNNAMED, ...CONTROL], msixEntries: 0, deviceId: 0x1000 },
     commandLine: "ip=192.0.2.2/24 ip6=auto mode=poll",
     machine: { acpi: "none", hostBridge: "pc" },
   },
@@ -137,15 +146,50 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
   },
 };
 
+/** What a case may have put on the command line, in place of what is there. */
+const WORDS = [
+  "features=-version_1",
+  "features=-indirect_desc",
+  "features=-event_idx",
+  "features=-mrg_rxbuf",
+  "features=-indirect_desc,-mrg_rxbuf,-event_idx",
+  "features=-mtu,-mac",
+  "ring=split",
+  "ring=packed",
+  "mode=poll",
+  "mode=irq",
+  "queues=1",
+  "app=sink",
+  "app=idle",
+  "app=echo",
+] as const;
+
+/** The command line with the words that a case's attacks of kind `word` choose. */
+export function commandLineOf({ attacks, setup }: Case): string {
+  const words = (DESCRIPTIONS[setup].commandLine ?? STATIC_IP).split(" ");
+  for (const { a } of attacks.filter(({ kind }) => kind === "word")) {
+    const chosen = WORDS[a % WORDS.length] ?? "";
+    const key = chosen.slice(0, chosen.indexOf("=") + 1);
+    const at = words.findIndex((one) => one.startsWith(key));
+    if (at < 0) words.push(chosen);
+    else words[at] = chosen;
+  }
+  return words.join(" ");
+}
+
 const ports = new WeakMap<Guest, RootPort>();
 
 /** The root port of a guest that has one. */
 export const rootPortOf = (guest: Guest): RootPort | undefined => ports.get(guest);
 
 /** A guest of a setup, not booted. `module`: with its globals visible. */
-export function makeSetup(setup: Setup, module: WebAssembly.Module): Guest {
+export function makeSetup(
+  setup: Setup,
+  module: WebAssembly.Module,
+  commandLine = commandLineOf({ setup, attacks: [] }),
+): Guest {
   const description = DESCRIPTIONS[setup];
-  const { commandLine = STATIC_IP, cpus = 1, machine, memoryMib = MEMORY_MIB, net } = description;
+  const { cpus = 1, machine, memoryMib = MEMORY_MIB, net } = description;
   const sizes = { rxSize: RING, txSize: RING, controlSize: RING };
   const options: GuestOptions = {
     ...machine,

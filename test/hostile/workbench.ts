@@ -21,6 +21,8 @@ import { usualFrames } from "./usual-frames";
 const CALLS_MAX = 400_000;
 const STEPS_MAX = 2_000;
 const RECOVERY_US = 12_000_000;
+/** More lines than the guest's console keeps waiting. */
+const RESETS_MAX = 16;
 /** A waiting guest gets on quickly when nobody else has anything to do. */
 const PAUSE_TICKS_MAX = 40_000_000;
 const ECHO = Buffer.from("life goes on");
@@ -252,15 +254,26 @@ export class Workbench implements Bench, Target {
     guest.until(() => common.resets > before && common.isLive, "it resets the device", limits);
     // What went wrong before the reset is not the new life's.
     guest.machine.violations.list.length = 0;
-    const { frames } = guest.peer;
-    frames.length = 0;
-    const { nic } = guest;
+    guest.peer.frames.length = 0;
+    // A `reset` that waits on the console takes away what is under way, as it was asked to.
+    for (let left = RESETS_MAX; !this.passes(limits); left--) {
+      if (left === 0) throw new ModelError(`it is reset more than ${RESETS_MAX} times`);
+    }
+    guest.settle();
+  }
+
+  /** Sends a packet, which must come back. False when the device was reset again before. */
+  private passes(limits: { readonly us: number; readonly steps: number }): boolean {
+    const { nic, peer } = this.guest;
+    const { common } = nic.pci;
+    this.guest.until(() => common.isLive, "the device runs", limits);
+    const { resets } = common;
     // It may have been given another address on the control queue.
     this.echo.write((nic.state.mac ?? nic.options.mac).replaceAll(":", ""), "hex");
     nic.receive(this.echo);
-    const isEcho = () => frames.some((frame) => frame.includes(ECHO));
-    guest.until(isEcho, "a packet comes back", limits);
-    guest.settle();
+    const isBack = () => peer.frames.some((frame) => frame.includes(ECHO));
+    this.guest.until(() => isBack() || common.resets > resets, "a packet comes back", limits);
+    return isBack();
   }
 
   private verdict(): Verdict {
