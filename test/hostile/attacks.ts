@@ -7,6 +7,7 @@ import { Random } from "../model/random";
 import { COMMON_REGISTERS } from "../model/virtio/registers";
 import type { Attack, AttackKind } from "./cases";
 import { RING_ACTS } from "./ring-attacks";
+import { rootPortOf } from "./setups";
 import { type Act, queueOf, type Target } from "./target";
 
 const FRAMES_MAX = 40;
@@ -167,6 +168,7 @@ export const COMMAND_LINES = [
   "rss table 0,0",
   "rss types ipv4,udpv4",
   "coal rx 50 8",
+  "coal tx 10 4",
   "coal vq 0 20 4",
   "coal vq 0",
   "devstats",
@@ -206,6 +208,28 @@ const capability: Act = (target, a, b, c) => {
   target.mayEnd = true;
 };
 
+/**
+ * NICs that come and go: a: by surprise, back again, asked for by ACPI, or at the slot of a root port;
+ * b: which NIC, or the slot's status.
+ */
+const plug: Act = ({ guest }, a, b) => {
+  const index = b % guest.nics.length;
+  const nic = guest.nicAt(index);
+  const isThere = guest.machine.pci.has(nic.options.bdf);
+  const kind = a % 4;
+  if (kind === 0 && isThere) nic.unplug();
+  if (kind === 1 && !isThere) {
+    const { sender } = guest.plugIn(index, { ...nic.options, hasFirmware: false });
+    sender.onTransmit = nic.sender.onTransmit;
+  }
+  if (kind === 2) guest.machine.pci.hotplug?.ask(nic.options.bdf >> 8, (nic.options.bdf >> 3) & 31);
+  const port = rootPortOf(guest);
+  if (kind === 3 && port !== undefined) port.status = b;
+};
+
+/** A word of the command line (setups.ts), which the guest had before anything else: a: which. */
+const word: Act = () => undefined;
+
 const ACTS: Readonly<Record<AttackKind, Act>> = {
   frames,
   garbage,
@@ -224,6 +248,8 @@ const ACTS: Readonly<Record<AttackKind, Act>> = {
   time,
   space,
   capability,
+  plug,
+  word,
 };
 
 /** Before DRIVER_OK, and while the device is being reset, there are no rings to be attacked. */

@@ -2,7 +2,8 @@
 // workers.
 
 import { BootBench } from "./boot-bench";
-import type { Case, Setup } from "./cases";
+import { type Case, isLife, type Setup } from "./cases";
+import { LifeBench } from "./life-bench";
 import { type Bench, type Verdict, Workbench } from "./workbench";
 
 export class Benches {
@@ -14,9 +15,14 @@ export class Benches {
   of(setup: Setup): Bench {
     const known = this.benches.get(setup);
     if (known !== undefined) return known;
-    const bench = setup === "boot" ? new BootBench(this.module) : new Workbench(setup, this.module);
+    const bench = this.make(setup);
     this.benches.set(setup, bench);
     return bench;
+  }
+
+  private make(setup: Setup): Bench {
+    if (setup === "boot") return new BootBench(this.module);
+    return isLife(setup) ? new LifeBench(setup, this.module) : new Workbench(setup, this.module);
   }
 
   run(one: Case): Verdict {

@@ -7,7 +7,7 @@
 
 import { ModelError } from "../model/errors";
 
-/** What each kind does with a, b and c is in attacks.ts and boot-attacks.ts. */
+/** What each kind does with a, b and c is in attacks.ts and ring-attacks.ts. */
 export const ATTACK_KINDS = [
   "frames",
   "garbage",
@@ -32,6 +32,8 @@ export const ATTACK_KINDS = [
   "time",
   "space",
   "capability",
+  "plug",
+  "word",
 ] as const;
 
 export type AttackKind = (typeof ATTACK_KINDS)[number];
@@ -58,9 +60,19 @@ export const SETUPS = [
   "packed_ordered",
   "packed_pairs",
   "boot",
+  "bare",
+  "ports",
+  "forward",
+  "slots",
+  "source",
 ] as const;
 
 export type Setup = (typeof SETUPS)[number];
+
+/** Guests that each case boots for itself, and that then live for a while (life-bench.ts). */
+const LIVES: readonly Setup[] = ["bare", "ports", "forward", "slots", "source"];
+
+export const isLife = (setup: Setup): boolean => LIVES.includes(setup);
 
 export interface Case {
   readonly setup: Setup;

@@ -20,6 +20,11 @@ const TURNS: readonly (readonly [Setup, number])[] = [
   ["packed_pairs", 10],
   ["large", 2],
   ["boot", 1],
+  ["bare", 1],
+  ["ports", 1],
+  ["forward", 1],
+  ["slots", 1],
+  ["source", 1],
 ];
 
 export interface Counters {

@@ -4,24 +4,9 @@
 
 import fc from "fast-check";
 import type { Random } from "../model/random";
-import {
-  ATTACK_KINDS,
-  ATTACKS_MAX,
-  type Attack,
-  type AttackKind,
-  type Case,
-  MOMENT_MAX,
-  type Setup,
-} from "./cases";
+import { ATTACKS_MAX, type Attack, type Case, MOMENT_MAX, type Setup } from "./cases";
+import { kindsOf } from "./kinds";
 import type { Workbench } from "./workbench";
-
-/** Those of a device that is running; the others only make sense before boot. */
-const RUNNING_KINDS: readonly AttackKind[] = ATTACK_KINDS.filter(
-  (kind) => kind !== "space" && kind !== "capability",
-);
-const BOOT_KINDS: readonly AttackKind[] = ["space", "capability", "register", "config", "churn"];
-
-export const kindsOf = (setup: Setup) => (setup === "boot" ? BOOT_KINDS : RUNNING_KINDS);
 
 /** Values at which a comparison may be off by one, or a sum may wrap. */
 const EDGES: readonly number[] = [

@@ -6,8 +6,9 @@ import fc from "fast-check";
 import { assert, suite } from "qemu-test-harness";
 import { MODULE } from "../model/machine/machine";
 import { BootBench } from "./boot-bench";
-import { SETUPS } from "./cases";
+import { isLife, SETUPS } from "./cases";
 import { attacksOf, commandsOf, type Life } from "./generators";
+import { LifeBench } from "./life-bench";
 import { openModule } from "./open-module";
 import { Workbench } from "./workbench";
 
@@ -17,10 +18,11 @@ const SEED = 20_261;
 const RUNS = 600;
 const RUNS_LARGE = 150;
 const RUNS_BOOT = 150;
+const RUNS_LIFE = 100;
 const ATTACKS_BEFORE_BOOT_MAX = 4;
 
 for (const setup of SETUPS) {
-  if (setup === "boot") continue;
+  if (setup === "boot" || isLife(setup)) continue;
   test(`${setup}: whatever it does, there is a clean refusal, and traffic in the end`, () => {
     const bench = new Workbench(setup, openModule(MODULE));
     const property = fc.property(commandsOf(setup), (commands) => {
@@ -30,6 +32,17 @@ for (const setup of SETUPS) {
       assert.equal(bench.finish().faults, []);
     });
     fc.assert(property, { seed: SEED, numRuns: setup === "large" ? RUNS_LARGE : RUNS });
+  });
+}
+
+for (const setup of SETUPS.filter(isLife)) {
+  test(`${setup}: no panic, no hang, and an end only with its reason`, () => {
+    const bench = new LifeBench(setup, openModule(MODULE));
+    const attacks = fc.array(attacksOf(setup), { maxLength: ATTACKS_BEFORE_BOOT_MAX });
+    const property = fc.property(attacks, (list) => {
+      assert.equal(bench.run({ setup, attacks: list }).faults, []);
+    });
+    fc.assert(property, { seed: SEED, numRuns: RUNS_LIFE });
   });
 }
 

@@ -2,20 +2,25 @@
 // small, so that a case is cheap and the ends of the rings are near. Used by workbench.ts.
 
 import { Guest, type GuestOptions, STATIC_IP } from "../model/guest";
+import type { MachineOptions } from "../model/machine/machine";
 import {
   type NetOptions,
   PACKED_FEATURES,
   PACKED_IN_ORDER_FEATURES,
   USUAL_FEATURES,
 } from "../model/net/net-device";
+import { HOTPLUG_PORTS, HotplugPorts } from "../model/pci/hotplug-ports";
 import type { FeatureName } from "../model/virtio/features";
-import type { Setup } from "./cases";
+import type { Case, Setup } from "./cases";
+import { PORT_BUS, RootPort } from "./root-port";
 
 /** The least memory that a CPU gets along with. */
 const MEMORY_MIB = 6;
 const LARGE_MEMORY_MIB = 18;
 const RING = 16;
 const PAIRS = 2;
+/** Answers of several segments. */
+const JUMBO = 9000;
 
 const OFFLOADS: readonly FeatureName[] = [
   "csum",
@@ -49,6 +54,8 @@ const CONTROL: readonly FeatureName[] = [
 const NOTIFYING: readonly FeatureName[] = ["notification_data", "notif_config_data", "ring_reset"];
 
 const PLAIN: readonly FeatureName[] = ["mac", "status", "version_1"];
+/** A device that leaves its address to the driver. */
+const UNNAMED: readonly FeatureName[] = ["status", "version_1"];
 const without = (features: readonly FeatureName[], name: FeatureName) =>
   features.filter((feature) => feature !== name);
 
@@ -56,7 +63,20 @@ interface Description {
   readonly net: Partial<NetOptions>;
   readonly memoryMib?: number;
   readonly cpus?: number;
+  readonly commandLine?: string;
+  readonly machine?: Partial<MachineOptions>;
+  /** A second NIC. */
+  readonly more?: Partial<NetOptions>;
+  /** The second NIC lies behind a root port. */
+  readonly hasPort?: boolean;
 }
+
+/** Both ways, whole, in pieces, with hashes: what a forwarder may have to carry on. */
+const FORWARDED: readonly FeatureName[] = [...USUAL_FEATURES, ...OFFLOADS, "guest_uso6"];
+const BOTH_WAYS = "ip=192.0.2.2/24 ip1=192.0.2.2/24 ip6=off";
+const PORT_BDF = 5 << 3;
+/** Larger rings than the memory has room for. */
+const RING_LARGE = 1024;
 
 const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
   plain: { net: { features: PLAIN } },
@@ -75,7 +95,12 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
   ordered: { net: { features: [...USUAL_FEATURES, ...OFFLOADS, "in_order"] } },
   packed: { net: { features: [...PACKED_FEATURES, ...OFFLOADS] } },
   packed_ordered: {
-    net: { features: [...PACKED_IN_ORDER_FEATURES, "notification_data"], rxSize: 13, txSize: 11 },
+    net: {
+      features: [...without(PACKED_IN_ORDER_FEATURES, "indirect_desc"), "notification_data"],
+      rxSize: 13,
+      txSize: 11,
+      mtu: JUMBO,
+    },
   },
   packed_pairs: {
     net: {
@@ -86,19 +111,116 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     cpus: PAIRS,
   },
   boot: { net: { features: [...USUAL_FEATURES, ...CONTROL, "mq", "rss"] } },
+  bare: {
+    net: {
+      features: [...PACKED_FEATURES, ...CONTROL, ...NOTIFYING],
+      hasFirmware: false,
+      rxSize: RING_LARGE,
+      txSize: RING_LARGE,
+    },
+    commandLine: "ip=192.0.2.2/24 ip6=auto ring=packed mode=irq",
+    machine: { acpi: { root: "xsdt", ecam: "cba" } },
+  },
+  ports: {
+    net: { features: [...UNNAMED, ...CONTROL], msixEntries: 0, deviceId: 0x1000 },
+    commandLine: "ip=192.0.2.2/24 ip6=auto mode=poll",
+    machine: { acpi: "none", hostBridge: "pc" },
+  },
+  forward: {
+    net: { features: FORWARDED },
+    more: { features: [...FORWARDED, "in_order"] },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: "app=forward",
+  },
+  slots: {
+    net: { features: [...PACKED_FEATURES, ...CONTROL, "ring_reset"] },
+    more: { features: [...USUAL_FEATURES, "ctrl_vq", "ctrl_rx"] },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: BOTH_WAYS,
+    hasPort: true,
+  },
+  source: {
+    net: { features: [...FORWARDED, "hash_report", "ctrl_vq"] },
+    commandLine:
+      "app=source gso=tcp4 size=9000 dst=02:00:00:00:00:99 dstip=192.0.2.9 count=200 ip=192.0.2.2/24",
+  },
 };
 
+/** What a case may have put on the command line, in place of what is there. */
+const WORDS = [
+  "features=-version_1",
+  "features=-indirect_desc",
+  "features=-event_idx",
+  "features=-mrg_rxbuf",
+  "features=-indirect_desc,-mrg_rxbuf,-event_idx",
+  "features=-mtu,-mac",
+  "ring=split",
+  "ring=packed",
+  "mode=poll",
+  "mode=irq",
+  "queues=1",
+  "app=sink",
+  "app=idle",
+  "app=echo",
+] as const;
+
+/** The command line with the words that a case's attacks of kind `word` choose. */
+export function commandLineOf({ attacks, setup }: Case): string {
+  const words = (DESCRIPTIONS[setup].commandLine ?? STATIC_IP).split(" ");
+  for (const { a } of attacks.filter(({ kind }) => kind === "word")) {
+    const chosen = WORDS[a % WORDS.length] ?? "";
+    const key = chosen.slice(0, chosen.indexOf("=") + 1);
+    const at = words.findIndex((one) => one.startsWith(key));
+    if (at < 0) words.push(chosen);
+    else words[at] = chosen;
+  }
+  return words.join(" ");
+}
+
+const ports = new WeakMap<Guest, RootPort>();
+
+/** The root port of a guest that has one. */
+export const rootPortOf = (guest: Guest): RootPort | undefined => ports.get(guest);
+
 /** A guest of a setup, not booted. `module`: with its globals visible. */
-export function makeSetup(setup: Setup, module: WebAssembly.Module): Guest {
-  const { net, memoryMib = MEMORY_MIB, cpus = 1 } = DESCRIPTIONS[setup];
+export function makeSetup(
+  setup: Setup,
+  module: WebAssembly.Module,
+  commandLine = commandLineOf({ setup, attacks: [] }),
+): Guest {
+  const description = DESCRIPTIONS[setup];
+  const { cpus = 1, machine, memoryMib = MEMORY_MIB, net } = description;
+  const sizes = { rxSize: RING, txSize: RING, controlSize: RING };
   const options: GuestOptions = {
-    commandLine: `${STATIC_IP} log=debug`,
+    ...machine,
+    commandLine: `${commandLine} log=debug`,
     memoryMib,
     cpus,
     module,
-    net: { rxSize: RING, txSize: RING, controlSize: RING, ...net },
+    net: { ...sizes, ...net },
   };
   const guest = new Guest(options);
   guest.machine.log.enabled = false;
+  addMore(guest, description, sizes);
   return guest;
+}
+
+/** The second NIC, and what NICs are asked for by. */
+function addMore(guest: Guest, { hasPort, more }: Description, sizes: Partial<NetOptions>): void {
+  const { machine } = guest;
+  if (hasPort === true) {
+    const port = new RootPort(machine.violations);
+    ports.set(guest, port);
+    machine.pci.add(PORT_BDF, port.space);
+    guest.plugIn(1, { ...sizes, ...more, bdf: PORT_BUS << 8 });
+  } else if (more !== undefined) {
+    guest.plugIn(1, { ...sizes, ...more });
+  }
+  const hotplug = new HotplugPorts(HOTPLUG_PORTS[machine.options.hostBridge]);
+  machine.pci.hotplug = hotplug;
+  hotplug.onEject = (bus, slot) => {
+    const place = (bus << 8) | (slot << 3);
+    const gone = guest.nics.find(({ options }) => options.bdf === place);
+    if (gone !== undefined && machine.pci.has(place)) gone.unplug();
+  };
 }

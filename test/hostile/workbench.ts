@@ -6,20 +6,23 @@ import type { GuestEvent } from "qemu-test-harness";
 import { DriverError, ModelError } from "../model/errors";
 import type { Guest } from "../model/guest";
 import type { Live } from "../model/net/live";
-import { PEER } from "../model/net/peer";
 import { Random } from "../model/random";
 import { attack } from "./attacks";
-import { ATTACKS_MAX, type Attack, type Case, MOMENT_MAX, type Setup } from "./cases";
+import { ATTACKS_MAX, type Attack, type Case, type Setup } from "./cases";
 import { anyCase } from "./generators";
+import { Moments } from "./moments";
 import { Oracle } from "./oracle";
 import { makeSetup } from "./setups";
 import { Snapshot } from "./snapshot";
 import type { Target } from "./target";
+import { usualFrames } from "./usual-frames";
 
 /** Bounds: machine calls a step, steps until all is quiet, and time for a recovery. */
 const CALLS_MAX = 400_000;
 const STEPS_MAX = 2_000;
 const RECOVERY_US = 12_000_000;
+/** More lines than the guest's console keeps waiting. */
+const RESETS_MAX = 16;
 /** A waiting guest gets on quickly when nobody else has anything to do. */
 const PAUSE_TICKS_MAX = 40_000_000;
 const ECHO = Buffer.from("life goes on");
@@ -61,8 +64,7 @@ export class Workbench implements Bench, Target {
   private readonly config: Buffer;
   private readonly space: Buffer;
   private cases = 0;
-  /** Attacks that wait for their moment, and how many machine calls are left until then. */
-  private readonly waiting: { readonly attack: Attack; left: number }[] = [];
+  private readonly moments = new Moments((one) => attack(this, one));
 
   constructor(
     readonly setup: Setup,
@@ -163,12 +165,12 @@ export class Workbench implements Bench, Target {
     this.wasTouched = false;
     this.waitUs = 0;
     this.oracle.begin();
-    this.guest.machine.onAccess = () => this.tick();
+    this.guest.machine.onAccess = () => this.moments.tick();
   }
 
   /** One attack, and what the guest makes of it. False when the run has ended. */
   attack(one: Attack): boolean {
-    this.launch(one);
+    this.moments.launch(one);
     this.rest("after an attack");
     return this.guest.machine.ended === undefined;
   }
@@ -177,27 +179,10 @@ export class Workbench implements Bench, Target {
   finish(): Verdict {
     const { machine } = this.guest;
     machine.onAccess = undefined;
-    this.waiting.length = 0;
+    this.moments.clear();
     this.oracle.afterAttacks(this);
     if (machine.ended === undefined) this.recover();
     return this.verdict();
-  }
-
-  private launch(one: Attack): void {
-    const left = one.moment % MOMENT_MAX;
-    if (left === 0) attack(this, one);
-    else this.waiting.push({ attack: one, left });
-  }
-
-  /** A machine call of the guest: some attack's moment may have come. */
-  private tick(): void {
-    const { waiting } = this;
-    for (let i = 0; i < waiting.length; i++) {
-      const one = waiting[i];
-      if (one === undefined || --one.left > 0) continue;
-      waiting.splice(i--, 1);
-      attack(this, one.attack);
-    }
   }
 
   /** Runs until all is quiet, and for as long as an attack said. */
@@ -269,15 +254,26 @@ export class Workbench implements Bench, Target {
     guest.until(() => common.resets > before && common.isLive, "it resets the device", limits);
     // What went wrong before the reset is not the new life's.
     guest.machine.violations.list.length = 0;
-    const { frames } = guest.peer;
-    frames.length = 0;
-    const { nic } = guest;
+    guest.peer.frames.length = 0;
+    // A `reset` that waits on the console takes away what is under way, as it was asked to.
+    for (let left = RESETS_MAX; !this.passes(limits); left--) {
+      if (left === 0) throw new ModelError(`it is reset more than ${RESETS_MAX} times`);
+    }
+    guest.settle();
+  }
+
+  /** Sends a packet, which must come back. False when the device was reset again before. */
+  private passes(limits: { readonly us: number; readonly steps: number }): boolean {
+    const { nic, peer } = this.guest;
+    const { common } = nic.pci;
+    this.guest.until(() => common.isLive, "the device runs", limits);
+    const { resets } = common;
     // It may have been given another address on the control queue.
     this.echo.write((nic.state.mac ?? nic.options.mac).replaceAll(":", ""), "hex");
     nic.receive(this.echo);
-    const isEcho = () => frames.some((frame) => frame.includes(ECHO));
-    guest.until(isEcho, "a packet comes back", limits);
-    guest.settle();
+    const isBack = () => peer.frames.some((frame) => frame.includes(ECHO));
+    this.guest.until(() => isBack() || common.resets > resets, "a packet comes back", limits);
+    return isBack();
   }
 
   private verdict(): Verdict {
@@ -300,20 +296,4 @@ function outstandingIn(live: Live): number {
     if (!(error instanceof DriverError)) throw error;
     return live.queue.size;
   }
-}
-
-/** Frames that the guest answers, or looks at closely before it drops them. */
-function usualFrames({ nic, peer }: Guest): Buffer[] {
-  const text = (bytes: number) => Buffer.alloc(bytes, "attack ");
-  const broadcast = Buffer.from(peer.arpRequest());
-  return [
-    peer.echoRequest(text(18)),
-    peer.echoRequest(text(1400)),
-    peer.echoRequest(text(4000)),
-    peer.ping(1, text(56)),
-    broadcast,
-    peer.echoRequest(text(100), 9),
-    peer.echoRequest(text(18), 7, 1 + (nic.options.rxSize % 100)),
-    Buffer.from(PEER.mac.replaceAll(":", "").padEnd(120, "0"), "hex"),
-  ];
 }
