@@ -475,26 +475,49 @@ export class PackedRing extends Ring {
 
   /** Takes `count` buffers of the batch at hand. */
   private takeBatch(burst: Burst, count: u32): u32 {
-    const ids = this.ids;
-    const straight = ids.straight;
-    const held = ids.held;
-    const filled = burst.count;
-    const whole = this.writableBytes;
-    let freed: u32 = 0;
-    for (let i: u32 = 0; i < count; i++) {
-      const id = straight ? this.used : this.oldest;
-      const what = straight ? load<u64>(held + (id << 3)) : ids.release(id);
-      burst.put(filled + i, changetype<Packet>(<usize>what));
-      burst.putUsed(filled + i, whole);
-      freed += this.passUsed(<u32>(what >> 32));
-      if (straight) continue;
-      ids.give(id);
-      if (++this.oldest == this.size) this.oldest = 0;
-    }
+    const freed = this.ids.straight
+      ? this.takeBatchStraight(burst, count)
+      : this.takeBatchBent(burst, count);
     this.batchLeft -= count;
-    if (this.batchLeft == 0) burst.putUsed(filled + count - 1, this.batchBytes);
+    if (this.batchLeft == 0) burst.putUsed(burst.count + count - 1, this.batchBytes);
     this.finish(burst, count, freed);
     return count;
+  }
+
+  @inline
+  private takeBatchStraight(burst: Burst, count: u32): u32 {
+    const size = this.size;
+    const held = this.ids.held;
+    const whole = this.writableBytes;
+    let used = this.used;
+    let marks = this.usedMarks;
+    for (let i = burst.count, end = i + count; i < end; i++) {
+      burst.put(i, changetype<Packet>(load<usize>(held + (used << 3))));
+      burst.putUsed(i, whole);
+      if (++used == size) {
+        used = 0;
+        marks ^= MARKS;
+      }
+    }
+    this.used = used;
+    this.usedMarks = marks;
+    return count;
+  }
+
+  private takeBatchBent(burst: Burst, count: u32): u32 {
+    const ids = this.ids;
+    const filled = burst.count;
+    let freed: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
+      const id = this.oldest;
+      const held = ids.release(id);
+      ids.give(id);
+      if (++this.oldest == this.size) this.oldest = 0;
+      burst.put(filled + i, changetype<Packet>(<usize>held));
+      burst.putUsed(filled + i, this.writableBytes);
+      freed += this.passUsed(<u32>(held >> 32));
+    }
+    return freed;
   }
 
   @inline
