@@ -388,7 +388,7 @@ export class PackedRing extends Ring {
     }
     if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) return taken;
     if (!this.inOrder) return taken + this.takeBent(burst, count - taken, word);
-    this.beginBatch(word, 0);
+    this.beginBatch(word);
     if (this.batchLeft == 0) return taken;
     return taken + this.takeInOrder(burst, count - taken);
   }
@@ -447,43 +447,77 @@ export class PackedRing extends Ring {
    * virtio 1.4 §2.8.8
    */
   private takeInOrder(burst: Burst, count: u32): u32 {
-    const ids = this.ids;
-    const filled = burst.count;
     let taken: u32 = 0;
-    let freed: u32 = 0;
-    for (; taken < count; taken++) {
+    while (taken < count) {
       if (this.batchLeft == 0) {
         const word = this.word(this.used);
         if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) break;
-        this.beginBatch(word, taken);
+        this.beginBatch(word);
         if (this.batchLeft == 0) break;
       }
-      const last = --this.batchLeft == 0;
-      const id = ids.straight ? this.used : this.oldest;
-      const held = ids.straight ? ids.holds(id) | ONE_DESCRIPTOR : ids.release(id);
-      if (!ids.straight) {
-        ids.give(id);
-        if (++this.oldest == this.size) this.oldest = 0;
-      }
-      burst.put(filled + taken, changetype<Packet>(<usize>held));
-      burst.putUsed(filled + taken, last ? this.batchBytes : this.writableBytes);
-      freed += this.passUsed(<u32>(held >> 32));
+      taken += this.takeBatch(burst, min(count - taken, this.batchLeft));
     }
-    this.finish(burst, taken, freed);
     return taken;
   }
 
   /**
    * Finds out how many buffers a used descriptor stands for; none and a fault if it names one that
-   * is not outstanding. `taken`: how many of those were taken and not yet counted.
+   * is not outstanding.
    */
-  private beginBatch(word: u64, taken: u32): void {
+  private beginBatch(word: u64): void {
     const id = <u32>(word >> ID_SHIFT) & ID_MASK;
     const oldest = this.ids.straight ? this.used : this.oldest;
     const ahead = id - oldest + (id < oldest ? this.size : 0);
     this.batchBytes = <u32>word;
-    if (id < this.size && ahead < this.outstanding - taken) this.batchLeft = ahead + 1;
+    if (id < this.size && ahead < this.outstanding) this.batchLeft = ahead + 1;
     else this.fault = id < this.size ? RingFault.USED_NOT_OUTSTANDING : RingFault.USED_ID;
+  }
+
+  /** Takes `count` buffers of the batch at hand. */
+  private takeBatch(burst: Burst, count: u32): u32 {
+    const freed = this.ids.straight
+      ? this.takeBatchStraight(burst, count)
+      : this.takeBatchBent(burst, count);
+    this.batchLeft -= count;
+    if (this.batchLeft == 0) burst.putUsed(burst.count + count - 1, this.batchBytes);
+    this.finish(burst, count, freed);
+    return count;
+  }
+
+  @inline
+  private takeBatchStraight(burst: Burst, count: u32): u32 {
+    const size = this.size;
+    const held = this.ids.held;
+    const whole = this.writableBytes;
+    let used = this.used;
+    let marks = this.usedMarks;
+    for (let i = burst.count, end = i + count; i < end; i++) {
+      burst.put(i, changetype<Packet>(load<usize>(held + (used << 3))));
+      burst.putUsed(i, whole);
+      if (++used == size) {
+        used = 0;
+        marks ^= MARKS;
+      }
+    }
+    this.used = used;
+    this.usedMarks = marks;
+    return count;
+  }
+
+  private takeBatchBent(burst: Burst, count: u32): u32 {
+    const ids = this.ids;
+    const filled = burst.count;
+    let freed: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
+      const id = this.oldest;
+      const held = ids.release(id);
+      ids.give(id);
+      if (++this.oldest == this.size) this.oldest = 0;
+      burst.put(filled + i, changetype<Packet>(<usize>held));
+      burst.putUsed(filled + i, this.writableBytes);
+      freed += this.passUsed(<u32>(held >> 32));
+    }
+    return freed;
   }
 
   @inline

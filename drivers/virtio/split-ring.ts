@@ -302,7 +302,7 @@ export class SplitRing extends Ring {
       if (taken == count) return count;
     }
     if (!this.inOrder) return taken + this.takeBent(burst, count - taken, element);
-    this.beginBatch(element, ready - taken, this.usedIdx);
+    this.beginBatch(element, ready - taken);
     if (this.batchLeft == 0) return taken;
     return taken + this.takeInOrder(burst, count - taken, ready - taken);
   }
@@ -356,35 +356,23 @@ export class SplitRing extends Ring {
    * names the last. Those before it count as used whole. virtio 1.4 §2.7.9
    */
   private takeInOrder(burst: Burst, count: u32, ready: u32): u32 {
-    const ids = this.ids;
-    const filled = burst.count;
-    const position = this.usedIdx;
     let taken: u32 = 0;
-    let freed: u32 = 0;
-    for (; taken < count; taken++) {
-      const entry = position + taken;
-      if (this.batchLeft == 0) this.beginBatch(this.element(entry), ready - taken, entry);
+    while (taken < count) {
+      if (this.batchLeft == 0) this.beginBatch(this.element(this.usedIdx), ready - taken);
       if (this.batchLeft == 0) break;
-      const id = <u32>load<u16>(this.availShadow + ((entry & this.mask) << 1));
-      const last = --this.batchLeft == 0;
-      const held = ids.straight ? ids.holds(id) : ids.release(id);
-      burst.put(filled + taken, changetype<Packet>(<usize>held));
-      const whole = load<u32>(this.descShadow + (id << 4), META);
-      burst.putUsed(filled + taken, last ? this.batchBytes : whole);
-      freed += ids.straight ? 1 : this.freeIds(id, <u32>(held >> 32));
+      taken += this.takeBatch(burst, min(count - taken, this.batchLeft));
     }
-    burst.count = filled + taken;
-    this.retire(taken, freed);
     return taken;
   }
 
   /**
-   * Finds out how many of the `ready` buffers from `position` on an element stands for; none and a
-   * fault if it names none of them. Each buffer looked at is one that is taken then.
+   * Finds out how many of the oldest `ready` buffers an element stands for; none and a fault if it
+   * names none of them. Each buffer looked at is one that is taken then.
    */
-  private beginBatch(element: u64, ready: u32, position: u32): void {
+  private beginBatch(element: u64, ready: u32): void {
     const mask = this.mask;
     const id = <u32>element;
+    const position = this.usedIdx;
     this.batchBytes = <u32>(element >> 32);
     for (let i: u32 = 0; i < ready && id <= mask; i++) {
       if (load<u16>(this.availShadow + (((position + i) & mask) << 1)) != id) continue;
@@ -392,6 +380,31 @@ export class SplitRing extends Ring {
       return;
     }
     this.fault = id > mask ? RingFault.USED_ID : RingFault.USED_NOT_OUTSTANDING;
+  }
+
+  /** Takes `count` buffers of the batch at hand. */
+  private takeBatch(burst: Burst, count: u32): u32 {
+    const ids = this.ids;
+    const straight = ids.straight;
+    const held = ids.held;
+    const mask = this.mask;
+    const offered = this.availShadow;
+    const described = this.descShadow;
+    const filled = burst.count;
+    const position = this.usedIdx;
+    let freed: u32 = 0;
+    for (let i: u32 = 0; i < count; i++) {
+      const id = <u32>load<u16>(offered + (((position + i) & mask) << 1));
+      const what = straight ? load<u64>(held + (id << 3)) : ids.release(id);
+      burst.put(filled + i, changetype<Packet>(<usize>what));
+      burst.putUsed(filled + i, load<u32>(described + (id << 4), META));
+      freed += straight ? 1 : this.freeIds(id, <u32>(what >> 32));
+    }
+    this.batchLeft -= count;
+    if (this.batchLeft == 0) burst.putUsed(filled + count - 1, this.batchBytes);
+    burst.count = filled + count;
+    this.retire(count, freed);
+    return count;
   }
 
   hasUsed(): bool {

@@ -139,34 +139,36 @@ for (const format of [SPLIT, PACKED]) {
 for (const format of FORMATS) {
   const at = prefixOf(format);
 
-  test(`${at}source: whoever else sends, no buffer is in the ring twice, and every frame is right`, (t) => {
-    const net = { rxSize: SIZE, txSize: SIZE, features: format.features };
-    const guest = startGuest(t, { commandLine: `${SOURCE} count=20000`, net });
-    const watch = watchTwice(guest.nic.live("tx").ring);
-    let frames = 0;
-    let answers = 0;
-    guest.nic.sender.onTransmit = (frame) => {
-      if (frame.length !== 100) {
-        answers++;
-        return;
-      }
-      frames++;
-      assert.is(parseUdpFrame(frame)?.udp.destinationPort, 9);
-      // `stats` takes packets that were sent away from the source, an ARP request makes another one.
-      if (frames % 1501 === 0) guest.machine.console.type("stats");
-      if (frames % 1777 === 0) guest.nic.receive(guest.peer.arpRequest());
-      if (frames % 4999 === 0) {
-        guest.machine.console.type("stats");
-        guest.nic.receive(guest.peer.arpRequest());
-      }
-    };
-    guest.until(() => guest.machine.ended !== undefined, "it ends");
-    assert.is(frames, 20_000);
-    assert.ok(answers >= 10, `${answers} answers`);
-    assert.ok(watch.seen >= 20_000);
-    assert.is(guest.machine.console.all("stats").at(-1)?.queues !== undefined, true);
-    assert.is(guest.exitStatus(), 33);
-  });
+  for (const burst of [64, 8]) {
+    test(`${at}source, burst=${burst}: whoever else sends, no buffer is in the ring twice`, (t) => {
+      const net = { rxSize: SIZE, txSize: SIZE, features: format.features };
+      const guest = startGuest(t, { commandLine: `${SOURCE} count=20000 burst=${burst}`, net });
+      const watch = watchTwice(guest.nic.live("tx").ring);
+      let frames = 0;
+      let answers = 0;
+      guest.nic.sender.onTransmit = (frame) => {
+        if (frame.length !== 100) {
+          answers++;
+          return;
+        }
+        frames++;
+        assert.is(parseUdpFrame(frame)?.udp.destinationPort, 9);
+        // `stats` takes packets that were sent away from the source, an ARP request makes another one.
+        if (frames % 1501 === 0) guest.machine.console.type("stats");
+        if (frames % 1777 === 0) guest.nic.receive(guest.peer.arpRequest());
+        if (frames % 4999 === 0) {
+          guest.machine.console.type("stats");
+          guest.nic.receive(guest.peer.arpRequest());
+        }
+      };
+      guest.until(() => guest.machine.ended !== undefined, "it ends");
+      assert.is(frames, 20_000);
+      assert.ok(answers >= 10, `${answers} answers`);
+      assert.ok(watch.seen >= 20_000);
+      assert.is(guest.machine.console.all("stats").at(-1)?.queues !== undefined, true);
+      assert.is(guest.exitStatus(), 33);
+    });
+  }
 
   for (const features of [format.features, without(format, "mrg_rxbuf")]) {
     const merged = features.includes("mrg_rxbuf") ? "merged buffers" : "plain";
