@@ -7,53 +7,27 @@ import {
   delay,
   F_AVAIL,
   F_USED,
-  GSO,
-  type NetHeaderFields,
   PackedDeviceRing,
   Random,
   SplitDeviceRing,
 } from "qemu-test-harness";
+import { type BackendAttack, firstOf, takeOne } from "./hostile-backend-attack";
+import { FRAME_ATTACKS } from "./hostile-backend-frames";
 import { ringOf, type Scene } from "./hostile-backend-scene";
 
-export interface BackendAttack {
-  readonly name: string;
-  readonly queue: "receive" | "transmit";
-  /** Where only one format has such a thing. */
-  readonly ring?: "split" | "packed";
-  /** The driver must notice: an error event that says so, and a reset of its own accord. */
-  readonly error?: RegExp;
-  /** It costs packets, which are counted: for this reason, or for any. */
-  readonly drop?: string;
-  /** The ring is beyond use, or may be; afterwards the guest is told to reset the device. */
-  readonly spoils?: boolean;
-  readonly run: (scene: Scene, pair: number) => Promise<void> | void;
-}
-
-/** Neither a net header nor a frame fills these. */
+/** The net header, and the shortest frame. */
 const HEADER_BYTES = 12;
 const FRAME_BYTES = 60;
 /** A datagram that takes three buffers, which is what the driver uses a table for. */
 const LARGE_BYTES = 8900;
 const LARGE_DATAGRAMS = 40;
+const LATE_WORDS = 40;
+const LATE_RESETS = 5;
 const STORM = 5000;
 const TOUCHES = 3000;
 const SILENT_FRAMES = 5;
 const SEED = 88;
 const WATCHDOG_MS = 6000;
-
-function firstOf(chains: readonly Chain[]): Chain {
-  const [first] = chains;
-  if (first === undefined) throw new Error("the ring has no buffer");
-  return first;
-}
-
-/** A buffer of the receive queue, taken out of the hands of the honest device. */
-function takeOne(scene: Scene, pair: number): Chain {
-  const queue = scene.rx(pair);
-  const chain = ringOf(queue).take();
-  if (chain === undefined) throw new Error(`${queue.name} has no buffer`);
-  return chain;
-}
 
 // ---- used ids, indexes -------------------------------------------------------------------------
 
@@ -166,38 +140,6 @@ const WRAPS: readonly BackendAttack[] = (["AVAIL", "USED", "neither"] as const).
   },
 }));
 
-// ---- lengths and headers -----------------------------------------------------------------------
-
-/** Gives one buffer back with a length of its own. */
-function giveWith(scene: Scene, pair: number, bytes: (room: number) => number): void {
-  const queue = scene.rx(pair);
-  const ring = ringOf(queue);
-  const chain = takeOne(scene, pair);
-  scene.oracle.show(chain);
-  const room = chain.segments.reduce((sum, segment) => sum + segment.bytes, 0);
-  for (const { address } of chain.segments) {
-    // A header that says 1 buffer, so that it is the length that is judged.
-    scene.net.memory.write(address, Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]));
-  }
-  ring.give(chain, bytes(room));
-  queue.flush(ring);
-}
-
-const LENGTHS: readonly BackendAttack[] = (
-  [
-    ["0", () => 0, "used_length"],
-    ["a byte less than the header", () => HEADER_BYTES - 1, "used_length"],
-    ["the header alone", () => HEADER_BYTES, "any"],
-    ["a byte more than the buffer", (room: number) => room + 1, "used_length"],
-    ["2 GiB", () => 0x8000_0000, "used_length"],
-    ["all bits set", () => 0xffff_ffff, "used_length"],
-  ] as const
-).map(([what, bytes, drop]) => ({
-  name: `§5.1.9.4: a used length is ${what}`,
-  ...{ queue: "receive" as const, drop },
-  run: (scene: Scene, pair: number) => giveWith(scene, pair, bytes),
-}));
-
 const TX_LENGTHS: BackendAttack = {
   name: "§2.7.8.3: used lengths of what was sent have all bits set",
   queue: "transmit",
@@ -209,87 +151,6 @@ const TX_LENGTHS: BackendAttack = {
     scene.poke(pair);
   },
 };
-
-function lyingHeader(name: string, header: NetHeaderFields, drop?: string): BackendAttack {
-  return {
-    name,
-    queue: "receive",
-    ...(drop === undefined ? {} : { drop }),
-    run: (scene, pair) => scene.net.sendWith(scene.datagram("header"), header, pair),
-  };
-}
-
-const PARTIAL = { flags: 1, csumStart: 34, csumOffset: 6, hdrLen: 42 };
-const HEADERS: readonly BackendAttack[] = [
-  lyingHeader("§5.1.9.4.2: csum_start far outside", { ...PARTIAL, csumStart: 0xffff }, "offload"),
-  lyingHeader("§5.1.9.4.2: csum_offset far outside", { ...PARTIAL, csumOffset: 0xffff }, "offload"),
-  lyingHeader(
-    "§5.1.9.4.2: the sum of csum_start and csum_offset wraps",
-    { ...PARTIAL, csumStart: 0xffff, csumOffset: 3 },
-    "offload",
-  ),
-  lyingHeader(
-    "§5.1.9.4.2: the checksum's last byte outside",
-    { ...PARTIAL, csumStart: 53 },
-    "offload",
-  ),
-  lyingHeader("§5.1.9.4.2: a partial checksum within the addresses", { ...PARTIAL, csumStart: 2 }),
-  lyingHeader("§5.1.9.4.2: hdr_len far outside", { ...PARTIAL, hdrLen: 0xffff }),
-  lyingHeader("§5.1.9.4.1: gso_type without a partial checksum", { gsoType: GSO.TCPV4 }, "offload"),
-  lyingHeader(
-    "§5.1.9.4.1: a gso_type that was not negotiated",
-    { ...PARTIAL, gsoType: GSO.UDP_L4 },
-    "offload",
-  ),
-  lyingHeader("§5.1.9.4.1: a gso_type that there is not", { ...PARTIAL, gsoType: 0x7f }, "offload"),
-  lyingHeader("§5.1.9.4.1: gso_size 0 for a datagram", {
-    ...{ ...PARTIAL, gsoType: GSO.TCPV4, gsoSize: 0 },
-  }),
-  lyingHeader("§5.1.9.4.1: gso_size beyond everything", {
-    ...{ ...PARTIAL, gsoType: GSO.TCPV6, gsoSize: 0xffff },
-  }),
-  lyingHeader("§5.1.9.4.1: num_buffers is 0", { numBuffers: 0 }, "num_buffers"),
-];
-
-const MERGE_ERROR = /^receive queue: num_buffers is more than the ring holds/;
-const MERGES: readonly BackendAttack[] = [
-  {
-    name: "§5.1.9.4.1: num_buffers is one more than the ring",
-    ...{ queue: "receive", error: MERGE_ERROR },
-    run: (scene, pair) => {
-      const numBuffers = scene.rx(pair).size + 1;
-      return scene.net.sendWith(scene.datagram("merge"), { numBuffers }, pair);
-    },
-  },
-  {
-    name: "§5.1.9.4.1: num_buffers has all bits set",
-    ...{ queue: "receive", error: MERGE_ERROR },
-    run: (scene, pair) => scene.net.sendWith(scene.datagram("merge"), { numBuffers: 0xffff }, pair),
-  },
-  {
-    name: "§5.1.9.4.1: num_buffers is 3 for one: the next two belong to it",
-    ...{ queue: "receive" },
-    run: async (scene, pair) => {
-      await scene.net.sendWith(scene.datagram("merge"), { numBuffers: 3 }, pair);
-      for (let i = 0; i < 2; i++) await scene.net.sendWith(scene.datagram("lost"), {}, pair);
-    },
-  },
-  {
-    name: "§5.1.9.4.1: num_buffers is 1 for several",
-    ...{ queue: "receive", drop: "any" },
-    run: (scene, pair) =>
-      scene.net.sendWith(scene.datagram(Buffer.alloc(LARGE_BYTES)), { numBuffers: 1 }, pair),
-  },
-  {
-    name: "§5.1.9.4.1: a ring full of one packet that never ends",
-    ...{ queue: "receive", spoils: true },
-    run: async (scene, pair) => {
-      const { size } = scene.rx(pair);
-      await scene.net.sendWith(scene.datagram("merge"), { numBuffers: size }, pair);
-      for (let i = 2; i < size; i++) await scene.net.sendWith(scene.datagram("more"), {}, pair);
-    },
-  },
-];
 
 // ---- memory ------------------------------------------------------------------------------------
 
@@ -352,6 +213,42 @@ const TOUCH: BackendAttack = {
     scene.net.onTake = onTake;
   },
 };
+
+/** A device whose writes are late: they meet rings that are being made anew, and new ones. */
+function lateWrites(queue: "receive" | "transmit"): BackendAttack {
+  return {
+    name: "§2.4: the device goes on writing to a ring after it was reset",
+    ...{ queue, spoils: true },
+    run: async (scene, pair) => {
+      const { memory, onStart } = scene.net;
+      const random = new Random(SEED + pair);
+      const subject = queue === "receive" ? scene.rx(pair) : scene.tx(pair);
+      const { areas } = ringOf(subject);
+      subject.held = true;
+      scene.oracle.showAll();
+      const write = () => {
+        for (let i = 0; i < LATE_WORDS; i++) {
+          const { address, bytes } = areas[random.pick(PARTS)];
+          memory.store16(address + 2 * random.below(bytes / 2), random.below(0x1_0000));
+        }
+        // What the driver looks at first: a split ring's used index, id and flags of a packed slot.
+        memory.store16(areas.device.address + 2, random.below(0x1_0000));
+        memory.store32(areas.desc.address + 12, random.below(0x1_0000_0000));
+        subject.interrupt();
+      };
+      scene.net.onStart = (started) => {
+        started.held = true;
+      };
+      const timer = setInterval(write, 1);
+      try {
+        for (let i = 0; i < LATE_RESETS; i++) await scene.reset();
+      } finally {
+        clearInterval(timer);
+        scene.net.onStart = onStart;
+      }
+    },
+  };
+}
 
 // ---- notifications and interrupts --------------------------------------------------------------
 
@@ -426,10 +323,9 @@ export const ATTACKS: readonly BackendAttack[] = [
   ...wrongIds("receive"),
   ...jumps("receive"),
   ...WRAPS,
-  ...LENGTHS,
-  ...HEADERS,
-  ...MERGES,
+  ...FRAME_ATTACKS,
   ...rewrites("receive"),
+  lateWrites("receive"),
   TOUCH,
   ...suppression("receive"),
   SILENCE,
@@ -438,6 +334,7 @@ export const ATTACKS: readonly BackendAttack[] = [
   ...jumps("transmit"),
   TX_LENGTHS,
   ...rewrites("transmit"),
+  lateWrites("transmit"),
   TABLES,
   ...suppression("transmit"),
   ...STORMS,

@@ -185,6 +185,12 @@ export class Scene {
     return this.vm.history.slice(mark).filter(({ event }) => event === name);
   }
 
+  /** How many resets have a reason: an event that names a fault, or a line that asked for one. */
+  reasonsSince(mark: number): number {
+    const asked = this.since(mark, "control").filter(({ command }) => command === "reset");
+    return asked.length + this.since(mark, "error").length + this.since(mark, "warning").length;
+  }
+
   async errorSince(mark: number, message: RegExp): Promise<void> {
     const said = () =>
       this.since(mark, "error").some((event) => message.test(String(event.message)));

@@ -1,6 +1,8 @@
 // The harness's own vhost-user device, honest: what it says it has moved, the guest has counted.
 // What it is for is in hostile-backend.test.ts.
 
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import {
   assert,
   type DeviceFeature,
@@ -43,5 +45,40 @@ for (const [ring, features] of FORMATS) {
     });
   }
 }
+
+/** This process's eventfds and sockets, and mappings of a guest's memory. */
+function held() {
+  const links = readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(join("/proc/self/fd", fd))];
+    } catch {
+      // The directory's own descriptor, which is closed again.
+      return [];
+    }
+  });
+  const count = (start: string) => links.filter((link) => link.startsWith(start)).length;
+  const maps = readFileSync("/proc/self/maps", "utf8").split("\n");
+  return {
+    eventfds: count("anon_inode:[eventfd]"),
+    sockets: count("socket:"),
+    memory: maps.filter((line) => line.includes("memfd:")).length,
+  };
+}
+
+test("afterwards nothing is open, and nothing of the guest is mapped", async (t) => {
+  const net = vhostUserDevice({ queues: 2 });
+  await net.available();
+  const before = held();
+  const vm = await t.vm({ append: STATIC_ADDRESS, cpus: 2, nics: [{ backend: net }] });
+  await vm.waitFor("ready", { timeoutMs: 30_000 });
+  await new Peer(net).ping(GUEST_IP);
+  const during = held();
+  assert.ok(during.memory > before.memory, "nothing was mapped");
+  // Its own, and two for each of four queues.
+  assert.ok(during.eventfds >= before.eventfds + 9, `${during.eventfds} eventfds`);
+  await vm.stop();
+  await vm.kill();
+  assert.equal(held(), before);
+});
 
 test.run();
