@@ -15,7 +15,14 @@ import { findProgram, mustRun, runCommand } from "../processes";
 import { findQemu, vhostUserUnavailable } from "../qemu";
 import { atExit, scratchDirectory, uniqueName } from "../run-scope";
 import { whatIsMissing } from "../runner/requirements";
-import type { Bench, Card, Exchange, Exchanged, FrameCounts } from "./bench";
+import {
+  type Bench,
+  type Card,
+  DPDK_WINDOW,
+  type Exchange,
+  type Exchanged,
+  type FrameCounts,
+} from "./bench";
 import type { BackendName, Cell } from "./cells";
 import { PeerProcess } from "./peer-process";
 
@@ -98,7 +105,9 @@ class KernelCard implements Card {
 abstract class KernelBench implements Bench {
   readonly mostQueues = 4;
   readonly spreads = true;
+  readonly oneLink = false;
   abstract readonly uniform: boolean;
+  abstract readonly window: number;
   protected namespace = "";
   private forget: () => void = () => undefined;
   private process: PeerProcess | undefined;
@@ -171,6 +180,7 @@ abstract class KernelBench implements Bench {
 
 class TapBench extends KernelBench {
   readonly uniform = false;
+  readonly window = 64;
   private made = 0;
 
   constructor(private readonly vhost: boolean) {
@@ -212,6 +222,7 @@ class TapBench extends KernelBench {
 /** testpmd has the same number of queues for all its ports. */
 class VhostUserBench extends KernelBench {
   readonly uniform = true;
+  readonly window = DPDK_WINDOW;
   private testpmd: Testpmd | undefined;
 
   constructor() {
