@@ -1,6 +1,8 @@
 // One boot of the matrix: up to six cells, each a card of the same guest, and what came of each. Also
 // asks a backend what it offers. Called by run.ts.
 
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { delay } from "../deadline";
 import { DeadlineError, HarnessError, messageOf } from "../errors";
 import { type StatsEvent, sumDrops, sumQueues } from "../events";
@@ -20,6 +22,8 @@ export interface CellResult {
   /** Frames by the guest's count. */
   readonly received?: number;
   readonly sent?: number;
+  /** Where the guest's console and all else is that may say why the cell failed. */
+  readonly kept?: string;
 }
 
 const READY_MS = 60_000;
@@ -228,20 +232,42 @@ async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResu
   }
 }
 
+/** What was asked for in one boot. */
+export interface BootOptions {
+  readonly image: string | undefined;
+  /** The files of boots with a failed cell go below this directory. */
+  readonly artifacts: string;
+}
+
+/** Keeps what the guest of failed cells has left, in a directory named after the first of them. */
+function keep(vm: Vm, results: readonly CellResult[], artifacts: string): CellResult[] {
+  const failed = results.find(({ verdict }) => verdict === "FAILED");
+  if (failed === undefined) return [...results];
+  const directory = join(artifacts, failed.id.replaceAll("/", "-"));
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  for (const { name, content } of vm.artifacts()) writeFileSync(join(directory, name), content);
+  return results.map((result) =>
+    result.verdict === "FAILED" ? { ...result, kept: directory } : result,
+  );
+}
+
 /** Boots one guest with a card for each cell; an answer for every cell, whatever happens. */
 export async function runBoot(
   bench: Bench,
   cells: readonly Cell[],
-  image: string | undefined,
+  { image, artifacts }: BootOptions,
 ): Promise<CellResult[]> {
   let results: CellResult[] = [];
+  let vm: Vm | undefined;
   try {
     const cards = await bench.cards(cells);
-    const vm = await start(image, cells, cards, []);
+    const guest = await start(image, cells, cards, []);
+    vm = guest;
     try {
       const judged = cells.flatMap((cell, nic): Judged[] => {
         const card = cards[nic];
-        return card === undefined ? [] : [{ vm, nic, cell, card, bench }];
+        return card === undefined ? [] : [{ vm: guest, nic, cell, card, bench }];
       });
       // All cards are up before the first frame: what they announce is then over for all.
       const broughtUp = judged.map(checkBringUp);
@@ -249,16 +275,16 @@ export async function runBoot(
       for (const [i, one] of judged.entries()) {
         results.push(await judge(one, broughtUp[i] ?? Promise.resolve()));
       }
-      await vm.stop();
+      await guest.stop();
     } finally {
-      await vm.kill();
+      await guest.kill();
     }
   } catch (error) {
     // What is wrong with the guest is wrong with every cell in it.
     const reason = messageOf(error);
     results = cells.map((cell) => ({ id: idOf(cell), verdict: "FAILED", reason }));
-  } finally {
-    await bench.release();
   }
+  if (vm !== undefined) results = keep(vm, results, artifacts);
+  await bench.release();
   return results;
 }

@@ -19,6 +19,8 @@ import { MatrixState } from "./state";
 const STATUS_FAILED = 1;
 const LAB_MS = 900_000;
 const DEFAULT_MINUTES = 60;
+/** Below the build directory, which the lab shares. */
+const ARTIFACTS = "build/matrix-artifacts";
 
 export const MATRIX_USAGE = `usage: qemu-test-harness matrix [options]
 
@@ -115,6 +117,7 @@ export async function matrix(args: readonly string[]): Promise<number> {
     ...(choice.image === undefined ? {} : { image: choice.image }),
     ...(choice.only === undefined ? {} : { only: choice.only }),
     quick: choice.quick,
+    artifacts: ARTIFACTS,
     until: performance.now() + choice.minutes * 60_000,
     progress: (text) => console.log(text),
   };
