@@ -149,7 +149,7 @@ export class TapTraffic implements Traffic {
     const random = new Random(count);
     const each = Math.ceil(count / flows);
     const sizes = Array.from({ length: each }, () => SHORTEST_BYTES + random.below(bytes - 17));
-    const exchange = { bytes: sizes, flows, timeoutMs: STALL_MS };
+    const exchange = { bytes: sizes, flows, window: flows, timeoutMs: STALL_MS };
     const { wrong, right } = await this.process.exchange(GUEST_IP, LOAD_PORT, exchange);
     if (wrong !== "") throw new HarnessError(`${wrong}; ${right} were right`);
   }
@@ -163,7 +163,8 @@ export class TapTraffic implements Traffic {
       .catch(() => undefined);
     while (!over) {
       const sizes = Array.from({ length: 50 }, (_, i) => SHORTEST_BYTES + i * 20);
-      const exchange = { bytes: sizes, flows: TAP_FLOWS_MOST, timeoutMs: NOISE_TIMEOUT_MS };
+      const [flows, timeoutMs] = [TAP_FLOWS_MOST, NOISE_TIMEOUT_MS];
+      const exchange = { bytes: sizes, flows, window: flows, timeoutMs };
       const { wrong } = await this.process.exchange(GUEST_IP, NOISE_PORT, exchange);
       if (/has changed|an answer from/.test(wrong)) this.changed ??= wrong;
     }

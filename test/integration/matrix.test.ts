@@ -1,10 +1,12 @@
 // Enough cells of the matrix on each backend to have every two values of its parameters together in
 // one. All cells: `make matrix`, docs/matrix.md.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert, defaultImage, type Requirement, suite } from "qemu-test-harness";
+import type { Bench, Card } from "../harness/src/matrix/bench";
+import { runBoot } from "../harness/src/matrix/boot";
 import { type BackendName, cellsOf, idOf } from "../harness/src/matrix/cells";
 import { benchOf, runBackend } from "../harness/src/matrix/run";
 import { MatrixState } from "../harness/src/matrix/state";
@@ -44,7 +46,13 @@ for (const { name, requires = [], lacks } of CHOICES) {
       t.cleanup(() => rmSync(directory, { recursive: true }));
       const state = MatrixState.open(join(directory, "state.json"), defaultImage(), "", false);
       const progress = (text: string) => t.log(text);
-      const quick = { image: defaultImage(), quick: true, until: Number.POSITIVE_INFINITY };
+      const artifacts = "build/matrix-artifacts";
+      const quick = {
+        artifacts,
+        image: defaultImage(),
+        quick: true,
+        until: Number.POSITIVE_INFINITY,
+      };
       await runBackend(bench, { state, progress, ...quick });
       const results = cellsOf(name).flatMap((cell) => state.result(idOf(cell)) ?? []);
       const failed = results.filter(({ verdict }) => verdict === "FAILED");
@@ -56,6 +64,94 @@ for (const { name, requires = [], lacks } of CHOICES) {
     },
     { requires },
   );
+}
+
+interface Sabotage {
+  readonly name: string;
+  readonly reason: RegExp;
+  readonly spoil: (card: Card) => Card;
+}
+
+/** What the card does, but for what `changes` do instead. */
+function changed(card: Card, changes: Partial<Card>): Card {
+  return {
+    backend: card.backend,
+    address: card.address,
+    exchange: (load) => card.exchange(load),
+    counts: () => card.counts(),
+    ...changes,
+  };
+}
+
+const SABOTAGES: readonly Sabotage[] = [
+  {
+    name: "a device without the feature",
+    reason: /^mrg_rxbuf is not accepted$/,
+    spoil: (card) => changed(card, { options: { mrg_rxbuf: false } }),
+  },
+  {
+    name: "a backend that counts a frame too many",
+    reason: /^backend and guest have not counted the same: /,
+    spoil: (card) => {
+      let more = 0;
+      const exchange: Card["exchange"] = async (load) => {
+        const result = await card.exchange(load);
+        more = 1;
+        return result;
+      };
+      const counts: Card["counts"] = async () => {
+        const real = await card.counts();
+        return real === undefined ? undefined : { ...real, toGuest: real.toGuest + more };
+      };
+      return changed(card, { exchange, counts });
+    },
+  },
+  {
+    name: "a datagram that does not come back",
+    reason: /55 of 56 datagrams were right/,
+    spoil: (card) => {
+      const exchange: Card["exchange"] = async (load) => {
+        const { sent, right } = await card.exchange(load);
+        return { sent, right: right - 1, wrong: "" };
+      };
+      return changed(card, { exchange });
+    },
+  },
+];
+
+for (const { name, reason, spoil } of SABOTAGES) {
+  test(`${name}: only its cell has failed, and its files are kept`, async (t) => {
+    const artifacts = mkdtempSync(join(tmpdir(), "matrix-test-"));
+    t.cleanup(() => rmSync(artifacts, { recursive: true }));
+    const cells = cellsOf("stream").filter(
+      ({ features, queues }) => features.mrg_rxbuf && features.in_order && queues === 1,
+    );
+    const good = benchOf("stream");
+    const bad: Bench = {
+      name: good.name,
+      mostQueues: good.mostQueues,
+      uniform: good.uniform,
+      spreads: good.spreads,
+      window: good.window,
+      oneLink: good.oneLink,
+      unavailable: () => good.unavailable(),
+      open: () => good.open(),
+      cards: async (wanted) =>
+        (await good.cards(wanted)).map((card, i) => (i === 1 ? spoil(card) : card)),
+      release: () => good.release(),
+      close: () => good.close(),
+    };
+    const results = await runBoot(bad, cells.slice(0, 3), { image: undefined, artifacts });
+    assert.equal(
+      results.map(({ verdict }) => verdict),
+      ["PROVED", "FAILED", "PROVED"],
+    );
+    assert.match(results[1]?.reason ?? "", reason);
+    const kept = readdirSync(results[1]?.kept ?? "");
+    for (const file of ["console.log", "net0-frames.pcap", "net1-frames.pcap"]) {
+      assert.ok(kept.includes(file), kept.join(" "));
+    }
+  });
 }
 
 test.run();

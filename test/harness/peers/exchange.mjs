@@ -2,7 +2,8 @@
 // numbered datagrams to a guest's echo service and answers with a line of JSON what came back. Run
 // by src/matrix/peer-process.ts, there because a program is in the namespace it was started in.
 //
-//   in   {"id":1,"address":"198.18.0.2","flows":8,"bytes":[18,...],"basePort":20000,"timeoutMs":10000}
+//   in   {"id":1,"address":"198.18.0.2","flows":8,"bytes":[18,...],"basePort":20000,
+//        "timeoutMs":10000,"window":4}
 //   out  {"id":1,"sent":56,"right":56,"wrong":""}
 import { createSocket } from "node:dgram";
 import { createInterface } from "node:readline";
@@ -55,12 +56,16 @@ function flow(index, { address, bytes, basePort, timeoutMs }) {
 }
 
 async function exchange(request) {
-  const { flows, bytes } = request;
+  const { flows, bytes, window } = request;
   // While the kernel asks for the MAC it keeps few datagrams waiting, and drops the others.
   const first = await flow(0, { ...request, bytes: bytes.slice(0, 1) });
   if (first.wrong !== "") return first;
-  const rest = Array.from({ length: flows }, (_, index) => flow(index, request));
-  const all = [first, ...(await Promise.all(rest))];
+  const all = [first];
+  let next = 0;
+  const runner = async () => {
+    while (next < flows) all.push(await flow(next++, request));
+  };
+  await Promise.all(Array.from({ length: Math.min(window, flows) }, runner));
   const sum = (field) => all.reduce((total, result) => total + result[field], 0);
   const wrong = all.find((result) => result.wrong !== "")?.wrong ?? "";
   return { sent: sum("sent"), right: sum("right"), wrong };

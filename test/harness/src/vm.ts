@@ -315,7 +315,18 @@ export class Vm {
       { name: "qemu-command.txt", content: `${this.commandLine}\n` },
       { name: "qmp.log", content: this.qmp.log.map((line) => `${line}\n`).join("") },
       { name: "stderr.log", content: this.stderr.map((line) => `${line}\n`).join("") },
-      ...(this.options.nics ?? []).flatMap((nic) => nic.backend.artifacts()),
+      ...this.backendArtifacts(),
     ];
+  }
+
+  /** With several cards each has its number before its files' names. */
+  private backendArtifacts(): Artifact[] {
+    const nics = this.options.nics ?? [];
+    return nics.flatMap(({ backend }, index) =>
+      backend.artifacts().map(({ name, content }) => ({
+        name: nics.length > 1 ? `net${index}-${name}` : name,
+        content,
+      })),
+    );
   }
 }

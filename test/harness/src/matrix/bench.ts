@@ -5,10 +5,15 @@
 import type { Backend, DeviceOptions } from "../backends/backend";
 import type { BackendName, Cell } from "./cells";
 
+/** See Bench.window. */
+export const DPDK_WINDOW = 4;
+
 export interface Exchange {
   /** UDP payloads, in bytes, that each flow sends one after the other. */
   readonly bytes: readonly number[];
   readonly flows: number;
+  /** So many flows are under way at a time. */
+  readonly window: number;
   readonly timeoutMs: number;
 }
 
@@ -46,6 +51,13 @@ export interface Bench {
   readonly uniform: boolean;
   /** False when only some queues are used, however many flows there are. */
   readonly spreads: boolean;
+  /**
+   * The most datagrams under way at a time. DPDK drops what a guest has no buffer for, and without
+   * mergeable buffers a ring holds few; the others wait.
+   */
+  readonly window: number;
+  /** True when the cards of a boot hear each other's broadcasts. */
+  readonly oneLink: boolean;
   /** Why this machine cannot run it, and whether the lab can. */
   unavailable(): Promise<{ reason: string; labHasIt: boolean } | undefined>;
   open(): Promise<void>;

@@ -1,6 +1,8 @@
 // One boot of the matrix: up to six cells, each a card of the same guest, and what came of each. Also
 // asks a backend what it offers. Called by run.ts.
 
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { delay } from "../deadline";
 import { DeadlineError, HarnessError, messageOf } from "../errors";
 import { type StatsEvent, sumDrops, sumQueues } from "../events";
@@ -20,6 +22,8 @@ export interface CellResult {
   /** Frames by the guest's count. */
   readonly received?: number;
   readonly sent?: number;
+  /** Where the guest's console and all else is that may say why the cell failed. */
+  readonly kept?: string;
 }
 
 const READY_MS = 60_000;
@@ -95,7 +99,7 @@ interface Judged {
   readonly nic: number;
   readonly cell: Cell;
   readonly card: Card;
-  readonly spreads: boolean;
+  readonly bench: Bench;
 }
 
 /** What the guest has agreed with the device is what the cell is about. */
@@ -153,16 +157,23 @@ async function checkCounts(judged: Judged, before: FrameCounts | undefined): Pro
   }
 }
 
-function checkStats({ cell, spreads }: Judged, before: StatsEvent, after: StatsEvent): void {
+/** What was dropped, but for what one card tells all others on its link about itself. */
+function dropsOf({ bench }: Judged, stats: StatsEvent, direction: "rx" | "tx"): string {
+  const { arp = 0, ...others } = sumDrops(stats, direction);
+  return JSON.stringify(bench.oneLink ? others : { arp, ...others });
+}
+
+function checkStats(judged: Judged, before: StatsEvent, after: StatsEvent): void {
+  const { bench, cell } = judged;
   for (const direction of ["rx", "tx"] as const) {
-    const drops = JSON.stringify(sumDrops(after, direction));
-    if (drops !== JSON.stringify(sumDrops(before, direction))) {
+    const drops = dropsOf(judged, after, direction);
+    if (drops !== dropsOf(judged, before, direction)) {
       throw new HarnessError(`${direction} has dropped frames: ${drops}`);
     }
     const idle = after.queues.filter(
       (queue, i) => queue[direction].packets === before.queues[i]?.[direction].packets,
     );
-    if (spreads ? idle.length > 0 : idle.length === cell.queues) {
+    if (bench.spreads ? idle.length > 0 : idle.length === cell.queues) {
       throw new HarnessError(`${direction} queue ${idle[0]?.index} has carried nothing`);
     }
   }
@@ -202,7 +213,8 @@ async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResu
     const atRest = await differenceAtRest(judged);
     const before = await vm.stats({ nic });
     const flows = flowsFor(cell.queues);
-    const load = { bytes: PAYLOADS, flows, timeoutMs: EXCHANGE_MS };
+    const { window } = judged.bench;
+    const load = { bytes: PAYLOADS, flows, window, timeoutMs: EXCHANGE_MS };
     const exchanged = await card.exchange(load);
     await checkExchange(judged, exchanged, flows * PAYLOADS.length, atRest);
     await checkCounts(judged, atRest);
@@ -220,20 +232,42 @@ async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResu
   }
 }
 
+/** What was asked for in one boot. */
+export interface BootOptions {
+  readonly image: string | undefined;
+  /** The files of boots with a failed cell go below this directory. */
+  readonly artifacts: string;
+}
+
+/** Keeps what the guest of failed cells has left, in a directory named after the first of them. */
+function keep(vm: Vm, results: readonly CellResult[], artifacts: string): CellResult[] {
+  const failed = results.find(({ verdict }) => verdict === "FAILED");
+  if (failed === undefined) return [...results];
+  const directory = join(artifacts, failed.id.replaceAll("/", "-"));
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  for (const { name, content } of vm.artifacts()) writeFileSync(join(directory, name), content);
+  return results.map((result) =>
+    result.verdict === "FAILED" ? { ...result, kept: directory } : result,
+  );
+}
+
 /** Boots one guest with a card for each cell; an answer for every cell, whatever happens. */
 export async function runBoot(
   bench: Bench,
   cells: readonly Cell[],
-  image: string | undefined,
+  { image, artifacts }: BootOptions,
 ): Promise<CellResult[]> {
   let results: CellResult[] = [];
+  let vm: Vm | undefined;
   try {
     const cards = await bench.cards(cells);
-    const vm = await start(image, cells, cards, []);
+    const guest = await start(image, cells, cards, []);
+    vm = guest;
     try {
       const judged = cells.flatMap((cell, nic): Judged[] => {
         const card = cards[nic];
-        return card === undefined ? [] : [{ vm, nic, cell, card, spreads: bench.spreads }];
+        return card === undefined ? [] : [{ vm: guest, nic, cell, card, bench }];
       });
       // All cards are up before the first frame: what they announce is then over for all.
       const broughtUp = judged.map(checkBringUp);
@@ -241,16 +275,16 @@ export async function runBoot(
       for (const [i, one] of judged.entries()) {
         results.push(await judge(one, broughtUp[i] ?? Promise.resolve()));
       }
-      await vm.stop();
+      await guest.stop();
     } finally {
-      await vm.kill();
+      await guest.kill();
     }
   } catch (error) {
     // What is wrong with the guest is wrong with every cell in it.
     const reason = messageOf(error);
     results = cells.map((cell) => ({ id: idOf(cell), verdict: "FAILED", reason }));
-  } finally {
-    await bench.release();
   }
+  if (vm !== undefined) results = keep(vm, results, artifacts);
+  await bench.release();
   return results;
 }

@@ -19,6 +19,8 @@ import { MatrixState } from "./state";
 const STATUS_FAILED = 1;
 const LAB_MS = 900_000;
 const DEFAULT_MINUTES = 60;
+/** Below the build directory, which the lab shares. */
+const ARTIFACTS = "build/matrix-artifacts";
 
 export const MATRIX_USAGE = `usage: qemu-test-harness matrix [options]
 
@@ -115,32 +117,49 @@ export async function matrix(args: readonly string[]): Promise<number> {
     ...(choice.image === undefined ? {} : { image: choice.image }),
     ...(choice.only === undefined ? {} : { only: choice.only }),
     quick: choice.quick,
+    artifacts: ARTIFACTS,
     until: performance.now() + choice.minutes * 60_000,
     progress: (text) => console.log(text),
   };
-  await runAll(choice, run);
+  const well = await runAll(choice, run);
   if (choice.docs !== undefined) writePage(choice.docs, state);
-  return closing(state, asked);
+  return Math.max(closing(state, asked), well ? 0 : STATUS_FAILED);
 }
 
-async function runAll(choice: Choice, run: BackendRun): Promise<void> {
+/** Runs one backend; false when its bench, not a cell, has failed. Its other cells stay open. */
+async function attempt(name: BackendName, run: BackendRun): Promise<boolean> {
+  try {
+    await runBackend(benchOf(name), run);
+    return true;
+  } catch (error) {
+    run.progress(`${name}: stopped: ${messageOf(error)}`);
+    return false;
+  }
+}
+
+/** False when something but a cell has failed. */
+async function runAll(choice: Choice, run: BackendRun): Promise<boolean> {
+  let troubled = false;
   const forLab: BackendName[] = [];
   for (const name of choice.backends) {
     const bench = benchOf(name);
     const missing = await bench.unavailable();
-    if (missing === undefined) await runBackend(bench, run);
-    else if (missing.labHasIt && choice.lab) forLab.push(name);
+    if (missing === undefined) {
+      const well = await attempt(name, run);
+      troubled ||= !well;
+    } else if (missing.labHasIt && choice.lab) forLab.push(name);
     else skipBackend(name, missing.reason, run);
   }
-  if (forLab.length === 0) return;
+  if (forLab.length === 0) return !troubled;
   try {
     await prepareLab();
   } catch (error) {
     if (!(error instanceof EnvironmentError)) throw error;
     for (const name of forLab) skipBackend(name, `no lab: ${messageOf(error)}`, run);
-    return;
+    return !troubled;
   }
-  await runThere(forLab, choice, run);
+  const well = await runThere(forLab, choice, run);
+  return well && !troubled;
 }
 
 /** The same command in the lab, with a state of its own below the build directory. */
@@ -148,7 +167,7 @@ async function runThere(
   backends: readonly BackendName[],
   choice: Choice,
   { state, until, progress }: BackendRun,
-): Promise<void> {
+): Promise<boolean> {
   const directory = join(resolve("build/lab"), `matrix-${uniqueName()}`);
   mkdirSync(directory, { recursive: true });
   const remove = () => rmSync(directory, { recursive: true, force: true });
@@ -176,6 +195,7 @@ async function runThere(
     onOutput.end();
     progress(describeLab(result));
     state.merge(path("state.json"));
+    return result.status === 0;
   } finally {
     remove();
     forget();

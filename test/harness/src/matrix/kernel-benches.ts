@@ -11,11 +11,19 @@ import { join } from "node:path";
 import type { Artifact, Backend } from "../backends/backend";
 import { tapUnavailable } from "../backends/tap";
 import { Testpmd } from "../backends/testpmd";
+import { HarnessError } from "../errors";
 import { findProgram, mustRun, runCommand } from "../processes";
 import { findQemu, vhostUserUnavailable } from "../qemu";
 import { atExit, scratchDirectory, uniqueName } from "../run-scope";
 import { whatIsMissing } from "../runner/requirements";
-import type { Bench, Card, Exchange, Exchanged, FrameCounts } from "./bench";
+import {
+  type Bench,
+  type Card,
+  DPDK_WINDOW,
+  type Exchange,
+  type Exchanged,
+  type FrameCounts,
+} from "./bench";
 import type { BackendName, Cell } from "./cells";
 import { PeerProcess } from "./peer-process";
 
@@ -25,6 +33,7 @@ const TESTPMD = "dpdk-testpmd";
 const TESTPMD_START_MS = 30_000;
 const TESTPMD_MEMORY_MIB = 400;
 const POLL_CPU = 1;
+const IP_TIMEOUT_MS = 60_000;
 
 /** What QEMU is told about one card; everything else the bench has done before. */
 interface Wiring {
@@ -98,7 +107,9 @@ class KernelCard implements Card {
 abstract class KernelBench implements Bench {
   readonly mostQueues = 4;
   readonly spreads = true;
+  readonly oneLink = false;
   abstract readonly uniform: boolean;
+  abstract readonly window: number;
   protected namespace = "";
   private forget: () => void = () => undefined;
   private process: PeerProcess | undefined;
@@ -137,16 +148,24 @@ abstract class KernelBench implements Bench {
 
   async cards(cells: readonly Cell[]): Promise<readonly Card[]> {
     const wirings = await this.wire(cells);
-    for (const index of cells.keys()) {
-      const address = `198.18.${index}.1/24`;
-      await mustRun([...this.inside, "ip", "address", "add", address, "dev", `v${index}`]);
-      await mustRun([...this.inside, "ip", "link", "set", `v${index}`, "up"]);
-    }
+    const commands = [...cells.keys()].flatMap((index) => [
+      `address add 198.18.${index}.1/24 dev v${index}`,
+      `link set v${index} up`,
+    ]);
+    await this.ip(commands);
     return wirings.map((wiring, index) => {
       const queues = cells[index]?.queues ?? 1;
       const log = () => (index === 0 ? this.artifacts() : []);
       return new KernelCard(new PreparedBackend(this.name, wiring, queues, log), index, this);
     });
+  }
+
+  /** Several commands of `ip` in the namespace. In the lab each program takes its time to start. */
+  protected async ip(commands: readonly string[]): Promise<void> {
+    const argv = [...this.inside, "ip", "-batch", "-"];
+    const input = commands.map((command) => `${command}\n`).join("");
+    const { status, stderr } = await runCommand(argv, { input, timeoutMs: IP_TIMEOUT_MS });
+    if (status !== 0) throw new HarnessError(`ip ended with ${status}: ${stderr}\n${input}`);
   }
 
   /** The kernel's own counters of the tap. */
@@ -171,6 +190,7 @@ abstract class KernelBench implements Bench {
 
 class TapBench extends KernelBench {
   readonly uniform = false;
+  readonly window = 64;
   private made = 0;
 
   constructor(private readonly vhost: boolean) {
@@ -185,11 +205,10 @@ class TapBench extends KernelBench {
 
   protected async wire(cells: readonly Cell[]): Promise<readonly Wiring[]> {
     const wirings: Wiring[] = [];
+    const commands: string[] = [];
     for (const [index, { queues }] of cells.entries()) {
-      const several = queues > 1 ? ["multi_queue"] : [];
-      const tap = ["ip", "tuntap", "add", `v${index}`, "mode", "tap", "vnet_hdr", ...several];
-      await mustRun([...this.inside, ...tap]);
-      this.made = index + 1;
+      const several = queues > 1 ? " multi_queue" : "";
+      commands.push(`tuntap add v${index} mode tap vnet_hdr${several}`);
       const pairs = queues > 1 ? `,queues=${queues}` : "";
       const rest = `script=no,downscript=no,vhost=${this.vhost ? "on" : "off"}${pairs}`;
       wirings.push({
@@ -198,20 +217,22 @@ class TapBench extends KernelBench {
         sharedMemory: false,
       });
     }
+    this.made = cells.length;
+    await this.ip(commands);
     return wirings;
   }
 
   async release(): Promise<void> {
-    for (let index = 0; index < this.made; index++) {
-      await mustRun([...this.inside, "ip", "link", "delete", `v${index}`]);
-    }
+    const made = Array.from({ length: this.made }, (_, index) => `link delete v${index}`);
     this.made = 0;
+    if (made.length > 0) await this.ip(made);
   }
 }
 
 /** testpmd has the same number of queues for all its ports. */
 class VhostUserBench extends KernelBench {
   readonly uniform = true;
+  readonly window = DPDK_WINDOW;
   private testpmd: Testpmd | undefined;
 
   constructor() {

@@ -4,7 +4,14 @@
 import type { OvsPort } from "../backends/ovs-port";
 import { type Datapath, OvsSwitch } from "../backends/ovs-switch";
 import { whatIsMissing } from "../runner/requirements";
-import type { Bench, Card, Exchange, Exchanged, FrameCounts } from "./bench";
+import {
+  type Bench,
+  type Card,
+  DPDK_WINDOW,
+  type Exchange,
+  type Exchanged,
+  type FrameCounts,
+} from "./bench";
 import type { BackendName, Cell } from "./cells";
 import { PeerProcess } from "./peer-process";
 
@@ -37,6 +44,7 @@ class OvsCard implements Card {
 class OvsBench implements Bench {
   readonly mostQueues = 4;
   readonly uniform = false;
+  readonly oneLink = true;
   readonly name: BackendName;
   private readonly bridge: OvsSwitch;
   private peer: PeerProcess | undefined;
@@ -49,6 +57,10 @@ class OvsBench implements Bench {
   /** DPDK's datapath uses a queue for each thread that polls, and here there is one. */
   get spreads(): boolean {
     return this.datapath === "kernel";
+  }
+
+  get window(): number {
+    return this.datapath === "kernel" ? 64 : DPDK_WINDOW;
   }
 
   async unavailable() {

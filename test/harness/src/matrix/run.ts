@@ -32,6 +32,8 @@ export interface BackendRun {
   readonly image?: string;
   /** Only enough cells to have every two values together in one. */
   readonly quick: boolean;
+  /** The files of failed cells go there. */
+  readonly artifacts: string;
   /** Only these, by name; all unless given. */
   readonly only?: ReadonlySet<string>;
   /** No boot begins after this moment (of `performance.now`). */
@@ -98,13 +100,15 @@ export async function runBackend(bench: Bench, run: BackendRun): Promise<void> {
         return;
       }
       const begin = performance.now();
-      const results = await runBoot(bench, boot, image);
+      const results = await runBoot(bench, boot, { image, artifacts: run.artifacts });
       state.note(results);
       const seconds = ((performance.now() - begin) / 1000).toFixed(1);
       progress(`${bench.name} ${number + 1}/${boots.length}: ${tally(results)} (${seconds} s)`);
       for (const { id, verdict, reason = "" } of results) {
         if (verdict === "FAILED") progress(`  FAILED ${id}: ${reason}`);
       }
+      const kept = results.find((result) => result.kept !== undefined)?.kept;
+      if (kept !== undefined) progress(`  kept: ${kept}`);
     }
   } finally {
     await bench.close();

@@ -31,7 +31,11 @@ async function askAll(load: Exchange, askOf: (flow: number) => Ask): Promise<Exc
       right++;
     }
   };
-  const flows = Array.from({ length: load.flows }, (_, flow) => run(flow));
+  let next = 0;
+  const runner = async () => {
+    while (next < load.flows) await run(next++);
+  };
+  const flows = Array.from({ length: Math.min(load.window, load.flows) }, runner);
   for (const result of await Promise.allSettled(flows)) {
     if (result.status === "rejected" && wrong === "") wrong = String(result.reason);
   }
@@ -82,6 +86,8 @@ class SocketBench implements Bench {
   readonly mostQueues = 1;
   readonly uniform = false;
   readonly spreads = true;
+  readonly window = 64;
+  readonly oneLink = false;
 
   constructor(
     readonly name: BackendName,
