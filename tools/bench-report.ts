@@ -231,17 +231,24 @@ export function machineLines(machine: Machine): string {
   );
 }
 
-/** The cases of an earlier run that a later one leaves out, and the later ones, in order. */
+/** Rows of an earlier run that the later one has not, and the later ones. */
+function joined<R extends { readonly id: string }>(earlier: readonly R[], later: readonly R[]) {
+  const kept = earlier.filter(({ id }) => !later.some((row) => row.id === id));
+  return [...kept, ...later];
+}
+
+/** What an earlier run has measured and a later one has not, and the later one, in order. */
 export function withEarlier(results: Results, earlier: Results, order: readonly Case[]): Results {
   const measured = new Set(results.cases.map(({ case: what }) => idOf(what)));
   const kept = earlier.cases.filter(({ case: what }) => !measured.has(idOf(what)));
   const place = ({ case: what }: CaseResult) =>
     order.findIndex((each) => idOf(each) === idOf(what));
-  const { latency = earlier.latency, boot = earlier.boot } = results;
+  const latency = joined(earlier.latency ?? [], results.latency ?? []);
+  const boot = joined(earlier.boot ?? [], results.boot ?? []);
   return {
-    ...results,
+    ...{ machine: results.machine, samples: results.samples },
     cases: [...kept, ...results.cases].sort((a, b) => place(a) - place(b)),
-    ...(latency === undefined ? {} : { latency }),
-    ...(boot === undefined ? {} : { boot }),
+    ...(latency.length === 0 ? {} : { latency }),
+    ...(boot.length === 0 ? {} : { boot }),
   };
 }
