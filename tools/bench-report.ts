@@ -3,7 +3,7 @@
  * the end. The page is bench-html.ts's. Called by bench.ts.
  */
 import type { BootRow } from "./bench-boot";
-import { type Case, type Group, idOf, RING_FORMATS, sizeOf, titleOf } from "./bench-cases";
+import { type Case, type Group, idOf, RING_FORMATS, titleOf } from "./bench-cases";
 import type { LatencyRow } from "./bench-latency";
 import type { Machine } from "./bench-machine";
 import { type CaseResult, median, type Row } from "./bench-run";
@@ -161,10 +161,10 @@ export function summariesOf({ cases }: Results): Summary[] {
     );
   const bySize = (direction: "tx" | "rx") =>
     summaryOf(
-      `${direction.toUpperCase()} by size, split ring, merged buffers`,
+      `${direction.toUpperCase()} by size in bytes, split ring, merged buffers`,
       "Gbit/s",
       of("sizes", direction).sort((a, b) => sizeOrder(a) - sizeOrder(b)),
-      sizeOf,
+      ({ frameBytes, large }) => (large ? "64 KiB" : String(frameBytes + 4)),
       inGigabits,
     );
   const forward = summaryOf(
