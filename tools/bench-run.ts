@@ -14,6 +14,8 @@ const SAMPLE_MS = 1000;
 const SETTLE_MS = 150;
 const STATS_TIMEOUT_MS = 5000;
 const CYCLES_MS = 300;
+/** Who may take so long to start is started beside the others. */
+const SLOW_MS = 60_000;
 /** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
 const HUGEPAGES_EACH = 64 + 256 + 16;
 
@@ -253,7 +255,7 @@ export async function runCase(
   const running: Running[] = [];
   let distances: readonly number[] = [];
   try {
-    for (const contender of taking) {
+    const begin = async (contender: Contender) => {
       options.progress(`${titleOf(what)}: starting ${contender.name}`);
       try {
         const started = await start(contender, what, options, hugepages);
@@ -262,7 +264,15 @@ export async function runCase(
       } catch (error) {
         failed.set(contender.id, messageOf(error));
       }
+    };
+    // Those that boot for long do so beside the others.
+    const slow = taking.filter(({ startTimeoutMs }) => startTimeoutMs >= SLOW_MS).map(begin);
+    for (const contender of taking) {
+      if (contender.startTimeoutMs < SLOW_MS) await begin(contender);
     }
+    await Promise.all(slow);
+    const place = ({ contender }: Running) => taking.indexOf(contender);
+    running.sort((a, b) => place(a) - place(b));
     distances = await takeTurns(running, what, options);
   } finally {
     for (const { driver, backend } of running) {
