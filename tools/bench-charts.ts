@@ -75,7 +75,7 @@ function roundUp(value: number): number {
   return (ROUND.find((factor) => factor * unit >= value) ?? 10) * unit;
 }
 
-/** Lines over `columns`, evenly spaced; a legend to the right. Where a value is missing is a gap. */
+/** Lines over `columns`, evenly spaced, with a legend; a missing value has no point. */
 export function lineChart(title: string, columns: readonly string[], lines: readonly Line[]) {
   const most = roundUp(Math.max(...lines.flatMap(({ values }) => values.map((v) => v ?? 0))));
   const bottom = LINES_HEIGHT - LINES_BOTTOM;
