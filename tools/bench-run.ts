@@ -4,7 +4,7 @@
  * good or a bad minute of the machine. Called by bench.ts.
  */
 import { messageOf } from "../test/harness/src/errors";
-import { BenchBackend, Program, pause, until } from "./bench-backend";
+import { BACKEND_MEMORY_MIB, BenchBackend, Program, pause, until } from "./bench-backend";
 import { type Case, idOf, titleOf } from "./bench-cases";
 import { type Contender, GUEST_MAC } from "./bench-contenders";
 import { measureDistance, reserveHugepages } from "./bench-machine";
@@ -16,8 +16,9 @@ const STATS_TIMEOUT_MS = 5000;
 const CYCLES_MS = 300;
 /** Who may take so long to start is started beside the others. */
 const SLOW_MS = 60_000;
-/** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
-const HUGEPAGES_EACH = 64 + 256 + 16;
+const HUGEPAGE_MIB = 2;
+/** More than its memory, for each pair of backend and contender. */
+const SPARE_HUGEPAGES = 8;
 
 export interface RunOptions {
   readonly samples: number;
@@ -236,6 +237,11 @@ async function takeTurns(running: readonly Running[], what: Case, options: RunOp
   return distances;
 }
 
+function hugepagesFor(contenders: readonly Contender[]): number {
+  const mib = contenders.map(({ memoryMib }) => memoryMib + BACKEND_MEMORY_MIB);
+  return sum(mib) / HUGEPAGE_MIB + SPARE_HUGEPAGES * contenders.length;
+}
+
 /** Measures all contenders that can take part; the others are rows with a reason. */
 export async function runCase(
   what: Case,
@@ -250,7 +256,7 @@ export async function runCase(
     if (reason !== undefined && !skipped.has(contender.id)) skipped.set(contender.id, reason);
   }
   const taking = contenders.filter(({ id }) => !skipped.has(id));
-  const pages = reserveHugepages(options.hugepages ? HUGEPAGES_EACH * taking.length : 0);
+  const pages = reserveHugepages(options.hugepages ? hugepagesFor(taking) : 0);
   const hugepages = options.hugepages && pages.enough;
   const running: Running[] = [];
   let distances: readonly number[] = [];
