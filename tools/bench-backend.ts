@@ -20,7 +20,7 @@ import { type Case, isForward } from "./bench-cases";
 const START_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const POLL_MS = 20;
-const MEMORY_MIB = 128;
+export const BACKEND_MEMORY_MIB = 128;
 const TAIL_LINES = 12;
 const MBUFS = 16384;
 /** What fits into one of its buffers. */
@@ -174,7 +174,7 @@ export class BenchBackend {
     return [
       // Into a pipe it would print only when a buffer is full.
       ...["stdbuf", "-oL", "dpdk-testpmd", "--lcores", `0@${cpu},1@${cpu}`],
-      ...["-m", String(MEMORY_MIB), ...(hugepages ? ["--in-memory"] : ["--no-huge"])],
+      ...["-m", String(BACKEND_MEMORY_MIB), ...(hugepages ? ["--in-memory"] : ["--no-huge"])],
       ...[`--file-prefix=${uniqueName()}`, "--no-pci"],
       ...this.devices().flatMap((device) => ["--vdev", device]),
       ...["--", "-i", "--auto-start", ...this.forwarding(guestMac)],

@@ -44,7 +44,7 @@ const DIRECTION_TITLES: Record<Direction, string> = {
 };
 
 /** The frame's size with FCS, as it is on a wire. */
-export function sizeOf({ direction, frameBytes, large }: Case): string {
+function sizeOf({ direction, frameBytes, large }: Case): string {
   if (!large) return `${frameBytes + 4} bytes`;
   return direction === "tx" ? "64 KiB with TSO" : "64 KiB";
 }

@@ -66,13 +66,16 @@ export function barChart(title: string, bars: readonly Bar[]): string {
   return drawing(title, bars.length * BAR_HEIGHT, parts);
 }
 
+/** Whose quarters can be read. */
+const ROUND = [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8];
+
 /** A round number that is not below `value`. */
 function roundUp(value: number): number {
   const unit = 10 ** Math.floor(Math.log10(Math.max(value, Number.MIN_VALUE)));
-  return ([1, 2, 5].find((factor) => factor * unit >= value) ?? 10) * unit;
+  return (ROUND.find((factor) => factor * unit >= value) ?? 10) * unit;
 }
 
-/** Lines over `columns`, evenly spaced; a legend to the right. Where a value is missing is a gap. */
+/** Lines over `columns`, evenly spaced, with a legend; a missing value has no point. */
 export function lineChart(title: string, columns: readonly string[], lines: readonly Line[]) {
   const most = roundUp(Math.max(...lines.flatMap(({ values }) => values.map((v) => v ?? 0))));
   const bottom = LINES_HEIGHT - LINES_BOTTOM;
@@ -81,7 +84,7 @@ export function lineChart(title: string, columns: readonly string[], lines: read
   const y = (value: number) => bottom - (value / most) * (bottom - 10);
   const parts: string[] = [];
   for (let tick = 0; tick <= TICKS; tick++) {
-    const value = (most * tick) / TICKS;
+    const value = Number(((most * tick) / TICKS).toPrecision(3));
     const at = y(value).toFixed(1);
     parts.push(
       `<line class="grid" x1="${LINES_LEFT}" x2="${LINES_WIDTH}" y1="${at}" y2="${at}"/>` +

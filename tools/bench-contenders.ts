@@ -19,6 +19,7 @@ const GUEST_MACS = [GUEST_MAC, "52:54:00:12:34:57"];
 const RING_ENTRIES = 256;
 const GUEST_MEMORY_MIB = 64;
 const PROCESS_MEMORY_MIB = 32;
+const DPDK_MEMORY_MIB = 128;
 const IMAGE = "build/vireo.elf";
 const PROCESS = "build/vireo-process";
 /** Data in each piece of a frame that the device cuts; that of app=source. */
@@ -45,6 +46,8 @@ export interface Contender {
   prepare(): Promise<void>;
   command(what: Case, context: Context): string[];
   readonly startTimeoutMs: number;
+  /** MiB of memory that it takes at once, in large pages where there are some. */
+  readonly memoryMib: number;
 }
 
 type Accelerator = "tcg" | "kvm";
@@ -111,6 +114,7 @@ function vireoGuest(accelerator: Accelerator): Contender {
     name: `vireo guest (${accelerator.toUpperCase()})`,
     ours: true,
     startTimeoutMs: 30_000,
+    memoryMib: GUEST_MEMORY_MIB,
     unavailable: () => acceleratorUnavailable(accelerator),
     declines: () => undefined,
     prepare: async () => undefined,
@@ -127,6 +131,7 @@ function bareGuest(accelerator: Accelerator): Contender {
     name: `bare C guest (${accelerator.toUpperCase()})`,
     ours: false,
     startTimeoutMs: 30_000,
+    memoryMib: GUEST_MEMORY_MIB,
     unavailable: () => acceleratorUnavailable(accelerator),
     declines: (what) => {
       if (isForward(what)) return "it has one NIC";
@@ -147,6 +152,7 @@ const vireoProcess: Contender = {
   name: "vireo process",
   ours: true,
   startTimeoutMs: 30_000,
+  memoryMib: PROCESS_MEMORY_MIB,
   unavailable: async () => undefined,
   declines: () => undefined,
   prepare: async () => undefined,
@@ -177,6 +183,7 @@ function virtioUser(vectorized: boolean): Contender {
     name: vectorized ? "DPDK virtio-user, vectorised" : "DPDK virtio-user",
     ours: false,
     startTimeoutMs: 30_000,
+    memoryMib: DPDK_MEMORY_MIB,
     unavailable: async () =>
       findProgram("dpdk-testpmd") === undefined ? "needs dpdk-testpmd (dpdk-dev)" : undefined,
     declines: (what) => (vectorized ? vectorDeclines(what) : undefined),
@@ -192,7 +199,7 @@ function virtioUser(vectorized: boolean): Contender {
       ]);
       const sends = [...segmentWords(what.frameBytes), "--eth-peer=0,02:00:00:00:00:01"];
       return [
-        ...["dpdk-testpmd", "--lcores", `0@${cpu},1@${cpu}`, "-m", "128"],
+        ...["dpdk-testpmd", "--lcores", `0@${cpu},1@${cpu}`, "-m", String(DPDK_MEMORY_MIB)],
         ...(hugepages ? ["--in-memory"] : ["--no-huge"]),
         ...["--single-file-segments", `--file-prefix=${uniqueName()}`, "--no-pci"],
         ...(vectorized ? ["--force-max-simd-bitwidth=512"] : []),
@@ -210,6 +217,7 @@ const linuxGuest: Contender = {
   name: "Linux guest (TCG)",
   ours: false,
   startTimeoutMs: 120_000,
+  memoryMib: LINUX_MODULES_MEMORY_MIB,
   unavailable: async () => (await acceleratorUnavailable("tcg")) ?? linuxUnavailable(),
   declines: (what) => {
     if (isForward(what)) return "it is DPDK that forwards in this guest";

@@ -3,7 +3,7 @@
  * the end. The page is bench-html.ts's. Called by bench.ts.
  */
 import type { BootRow } from "./bench-boot";
-import { type Case, type Group, idOf, RING_FORMATS, sizeOf, titleOf } from "./bench-cases";
+import { type Case, type Group, idOf, RING_FORMATS, titleOf } from "./bench-cases";
 import type { LatencyRow } from "./bench-latency";
 import type { Machine } from "./bench-machine";
 import { type CaseResult, median, type Row } from "./bench-run";
@@ -161,10 +161,10 @@ export function summariesOf({ cases }: Results): Summary[] {
     );
   const bySize = (direction: "tx" | "rx") =>
     summaryOf(
-      `${direction.toUpperCase()} by size, split ring, merged buffers`,
+      `${direction.toUpperCase()} by size in bytes, split ring, merged buffers`,
       "Gbit/s",
       of("sizes", direction).sort((a, b) => sizeOrder(a) - sizeOrder(b)),
-      sizeOf,
+      ({ frameBytes, large }) => (large ? "64 KiB" : String(frameBytes + 4)),
       inGigabits,
     );
   const forward = summaryOf(
@@ -231,17 +231,24 @@ export function machineLines(machine: Machine): string {
   );
 }
 
-/** The cases of an earlier run that a later one leaves out, and the later ones, in order. */
+/** Rows of an earlier run that the later one has not, and the later ones. */
+function joined<R extends { readonly id: string }>(earlier: readonly R[], later: readonly R[]) {
+  const kept = earlier.filter(({ id }) => !later.some((row) => row.id === id));
+  return [...kept, ...later];
+}
+
+/** What an earlier run has measured and a later one has not, and the later one, in order. */
 export function withEarlier(results: Results, earlier: Results, order: readonly Case[]): Results {
   const measured = new Set(results.cases.map(({ case: what }) => idOf(what)));
   const kept = earlier.cases.filter(({ case: what }) => !measured.has(idOf(what)));
   const place = ({ case: what }: CaseResult) =>
     order.findIndex((each) => idOf(each) === idOf(what));
-  const { latency = earlier.latency, boot = earlier.boot } = results;
+  const latency = joined(earlier.latency ?? [], results.latency ?? []);
+  const boot = joined(earlier.boot ?? [], results.boot ?? []);
   return {
-    ...results,
+    ...{ machine: results.machine, samples: results.samples },
     cases: [...kept, ...results.cases].sort((a, b) => place(a) - place(b)),
-    ...(latency === undefined ? {} : { latency }),
-    ...(boot === undefined ? {} : { boot }),
+    ...(latency.length === 0 ? {} : { latency }),
+    ...(boot.length === 0 ? {} : { boot }),
   };
 }

@@ -4,7 +4,7 @@
  * good or a bad minute of the machine. Called by bench.ts.
  */
 import { messageOf } from "../test/harness/src/errors";
-import { BenchBackend, Program, pause, until } from "./bench-backend";
+import { BACKEND_MEMORY_MIB, BenchBackend, Program, pause, until } from "./bench-backend";
 import { type Case, idOf, titleOf } from "./bench-cases";
 import { type Contender, GUEST_MAC } from "./bench-contenders";
 import { measureDistance, reserveHugepages } from "./bench-machine";
@@ -14,8 +14,11 @@ const SAMPLE_MS = 1000;
 const SETTLE_MS = 150;
 const STATS_TIMEOUT_MS = 5000;
 const CYCLES_MS = 300;
-/** Of testpmd as a backend and as a peer, of a guest, and some to spare. */
-const HUGEPAGES_EACH = 64 + 256 + 16;
+/** Who may take so long to start is started beside the others. */
+const SLOW_MS = 60_000;
+const HUGEPAGE_MIB = 2;
+/** More than its memory, for each pair of backend and contender. */
+const SPARE_HUGEPAGES = 8;
 
 export interface RunOptions {
   readonly samples: number;
@@ -234,6 +237,11 @@ async function takeTurns(running: readonly Running[], what: Case, options: RunOp
   return distances;
 }
 
+function hugepagesFor(contenders: readonly Contender[]): number {
+  const mib = contenders.map(({ memoryMib }) => memoryMib + BACKEND_MEMORY_MIB);
+  return sum(mib) / HUGEPAGE_MIB + SPARE_HUGEPAGES * contenders.length;
+}
+
 /** Measures all contenders that can take part; the others are rows with a reason. */
 export async function runCase(
   what: Case,
@@ -248,12 +256,12 @@ export async function runCase(
     if (reason !== undefined && !skipped.has(contender.id)) skipped.set(contender.id, reason);
   }
   const taking = contenders.filter(({ id }) => !skipped.has(id));
-  const pages = reserveHugepages(options.hugepages ? HUGEPAGES_EACH * taking.length : 0);
+  const pages = reserveHugepages(options.hugepages ? hugepagesFor(taking) : 0);
   const hugepages = options.hugepages && pages.enough;
   const running: Running[] = [];
   let distances: readonly number[] = [];
   try {
-    for (const contender of taking) {
+    const begin = async (contender: Contender) => {
       options.progress(`${titleOf(what)}: starting ${contender.name}`);
       try {
         const started = await start(contender, what, options, hugepages);
@@ -262,7 +270,15 @@ export async function runCase(
       } catch (error) {
         failed.set(contender.id, messageOf(error));
       }
+    };
+    // Those that boot for long do so beside the others.
+    const slow = taking.filter(({ startTimeoutMs }) => startTimeoutMs >= SLOW_MS).map(begin);
+    for (const contender of taking) {
+      if (contender.startTimeoutMs < SLOW_MS) await begin(contender);
     }
+    await Promise.all(slow);
+    const place = ({ contender }: Running) => taking.indexOf(contender);
+    running.sort((a, b) => place(a) - place(b));
     distances = await takeTurns(running, what, options);
   } finally {
     for (const { driver, backend } of running) {

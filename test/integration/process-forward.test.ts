@@ -61,7 +61,7 @@ async function ended({ driver }: Forwarding): Promise<Record<string, unknown>[]>
 }
 
 for (const ring of ["split", "packed"] as const) {
-  test(`${ring}: what one NIC has received the other has sent, and the backend got it`, async (t) => {
+  test(`${ring}: what one NIC receives the other sends, and the backend gets it`, async (t) => {
     const running = await start(t, ring);
     const { backend, driver } = running;
     await untilForwarded(running, FRAMES);

@@ -30,6 +30,11 @@ const MACHINE = {
   ...{ node: "20", commit: "abc" },
 };
 
+const BOOT = {
+  ...{ id: "vireo-q35", name: "e", samplesMs: [1, 2], medianMs: 1.5, imageBytes: 1024 },
+  ...{ guestMemoryMib: 64, residentMib: 70, leastMemoryMib: 9 },
+};
+
 function caseOf(id: string): Case {
   const found = ALL.find((what) => idOf(what) === id);
   if (found === undefined) throw new Error(`there is no case ${id}`);
@@ -170,8 +175,9 @@ test("a summary has a column a case, and none of a contender that measured nothi
 test("a later piece of a run replaces the cases that it has measured, and no others", () => {
   const before = { machine: MACHINE, samples: 5 };
   const old = { ...resultOf(row("a", [1])), case: caseOf("rx-split-60") };
-  const earlier: Results = { ...before, cases: [resultOf(row("a", [1])), old], latency: [] };
-  const later: Results = { ...before, cases: [resultOf(row("a", [2]))] };
+  const earlier: Results = { ...before, cases: [resultOf(row("a", [1])), old], boot: [BOOT] };
+  const q35 = { ...BOOT, id: "linux-q35" };
+  const later: Results = { ...before, cases: [resultOf(row("a", [2]))], boot: [q35] };
   const all = withEarlier(later, earlier, ALL);
   assert.equal(
     all.cases.map(({ case: what, rows }) => [idOf(what), rows[0]?.samples[0]]),
@@ -180,8 +186,10 @@ test("a later piece of a run replaces the cases that it has measured, and no oth
       ["rx-split-60", 1],
     ],
   );
-  assert.equal(all.latency, []);
-  assert.is(all.boot, undefined);
+  assert.equal(all.boot, [BOOT, q35]);
+  assert.is(all.latency, undefined);
+  const again = { ...q35, medianMs: 9 };
+  assert.equal(withEarlier({ ...later, boot: [again] }, all, ALL).boot, [BOOT, again]);
 });
 
 test("the page holds its charts, loads nothing, and escapes what it shows", () => {
@@ -192,12 +200,7 @@ test("the page holds its charts, loads nothing, and escapes what it shows", () =
       { id: "vireo", name: "<c>", p50Us: 1, p99Us: 2, p999Us: 3, answered: 4, lost: 0 },
       { ...{ id: "linux", name: "d", p50Us: 0, p99Us: 0, p999Us: 0, answered: 0, lost: 0 } },
     ],
-    boot: [
-      {
-        ...{ id: "vireo-q35", name: "e", samplesMs: [1, 2], medianMs: 1.5, imageBytes: 1024 },
-        ...{ guestMemoryMib: 64, residentMib: 70, leastMemoryMib: 9 },
-      },
-    ],
+    boot: [BOOT],
   };
   const text = page(results);
   assert.is(text.match(/<svg /g)?.length, 5);
