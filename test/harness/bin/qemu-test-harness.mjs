@@ -18,7 +18,7 @@ await build({
   format: 'esm',
   sourcemap: 'inline',
   logLevel: 'error',
-  external: ['esbuild', 'koffi'],
+  external: ['esbuild'],
 });
 const { start } = await import(pathToFileURL(outfile).href);
 await start();
