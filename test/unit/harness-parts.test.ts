@@ -152,6 +152,23 @@ test("QEMU's version is read, and old ones are refused for vhost-user", () => {
   assert.throws(() => parseVersion("/q", "nonsense"), /reinstall/);
 });
 
+test("events: an error that is allowed ends no wait; another one, and a panic, do", async () => {
+  const log = new EventLog(() => undefined, [/^receive queue: /]);
+  const ready = log.waitFor("ready");
+  log.add(line("error", { message: "receive queue: the used index jumped" }));
+  assert.is(log.unclaimed(), undefined);
+  log.add(line("ready"));
+  await ready;
+  for (const fatal of ["error", "panic"]) {
+    const other = new EventLog(() => undefined, [/^receive queue: /]);
+    const waiting = rejection(other.waitFor("ready"));
+    const message = fatal === "panic" ? "receive queue: jumped" : "the receive queue: jumped";
+    other.add(line(fatal, { message }));
+    assert.match(await waiting, /the guest reports/);
+    assert.is(other.unclaimed()?.event, fatal);
+  }
+});
+
 test("the command line has the machine, the device's properties and quotes for a shell", () => {
   const nics = [{ backend: stream(), options: { mrg_rxbuf: false, rx_queue_size: 1024 } }];
   const append = "ip=192.0.2.2/24 app=echo";

@@ -19,7 +19,7 @@ const options = {
   format: 'esm',
   sourcemap: 'inline',
   logLevel: 'silent',
-  external: ['esbuild', 'koffi'],
+  external: ['esbuild'],
 };
 await build(options).catch((error) => {
   // Without its first words, which are the bundler's.
