@@ -112,6 +112,14 @@ test("every contender has the case's ring format, or a reason to decline it", ()
   assert.is(declines("linux-tcg", packed), undefined);
 });
 
+test("a sink has no address, for with one it would look into every frame", () => {
+  for (const contender of ["vireo-tcg", "vireo-process"]) {
+    const command = commandOf(contender, caseOf("rx-split-60"));
+    assert.match(command, /app=sink/);
+    assert.not.match(command, / ip=/);
+  }
+});
+
 test("who forwards has both sockets", () => {
   const what = caseOf("forward-split-60");
   assert.match(commandOf("vireo-tcg", what), /path=\/a.*path=\/b.*app=forward/);
