@@ -19,7 +19,7 @@ export interface Config {
   readonly mtu: number;
 }
 
-/** Each of these can go back to its value here while a failure is shrunk. */
+/** Each of these but the MTU, which the loads are made for, can go back to its value here while a failure is shrunk. */
 export const PLAIN: Config = {
   machine: "q35",
   cpus: 1,
@@ -30,6 +30,8 @@ export const PLAIN: Config = {
   ringSize: 256,
   mtu: 1500,
 };
+
+export const PLAIN_KEYS = Object.keys(PLAIN).filter((key) => key !== "mtu");
 
 const SWITCHES = [
   ...["in_order", "mrg_rxbuf", "event_idx", "indirect_desc"],
@@ -67,17 +69,19 @@ const EPISODE_STRIDE = 0x9e3779b1;
 
 function configOf(random: Random, tap: boolean): Config {
   const backend = tap && random.below(3) === 0 ? "tap" : "stream";
-  // A status that cannot be read has no link to flap, which is fine; the step is not chosen then.
-  const off = SWITCHES.filter(() => random.below(4) === 0);
+  const mtu = backend === "tap" ? 1500 : random.pick([1500, 1500, 4000, 9000]);
+  const off = new Set(SWITCHES.filter(() => random.below(4) === 0));
+  // In-order use of merged buffers stops in QEMU where the ring begins anew (docs/decisions.md).
+  if (mtu > 1500) off.add("in_order");
   return {
     machine: random.pick(["q35", "pc", "microvm"] as const),
     cpus: random.pick([1, 1, 2, 4]),
     backend,
     mode: random.pick(["adaptive", "adaptive", "irq", "poll"] as const),
     packed: random.below(2) === 0,
-    off,
+    off: [...off],
     ringSize: random.pick([256, 512, 1024]),
-    mtu: backend === "tap" ? 1500 : random.pick([1500, 1500, 4000, 9000]),
+    mtu,
   };
 }
 
@@ -103,13 +107,7 @@ const MAKERS: Record<Step["kind"], Make> = {
     count: 100 + random.below(500),
     seed: random.below(1 << 30),
   }),
-  flap: (random, { packed, off }) => {
-    const noise = random.below(2) === 0;
-    // What QEMU does to packed and to in-order rings that are in use when the link goes down is no
-    // test of the guest (docs/decisions.md).
-    const survives = !packed && off.includes("in_order");
-    return { kind: "flap", times: 1 + random.below(3), noise: noise && survives };
-  },
+  flap: (random) => ({ kind: "flap", times: 1 + random.below(3), noise: random.below(2) === 0 }),
   stop: (random) => ({ kind: "stop", ms: 5 + random.below(200) }),
   pause: (random) => ({ kind: "pause", ms: 5 + random.below(200) }),
   reset: (random) => ({ kind: "reset", noise: random.below(2) === 0 }),
@@ -133,11 +131,14 @@ const MAKERS: Record<Step["kind"], Make> = {
 };
 
 /** What can happen to a guest so configured; a kind that is here twice happens twice as often. */
-function kindsFor({ machine, backend, cpus, off }: Config): Step["kind"][] {
+function kindsFor({ machine, backend, cpus, packed, off }: Config): Step["kind"][] {
   const kinds: Step["kind"][] = ["load", "load", "stop", "reset", "reset-queue", "idle"];
   if (backend === "stream") kinds.push("garbage", "bad-network", "pause");
   if (backend === "tap" && cpus > 1) kinds.push("queues", "queues");
-  if (!off.includes("status")) kinds.push("flap");
+  // What QEMU does to packed and to in-order rings that are in use when the link goes down is no test
+  // of the guest (docs/decisions.md); and a guest announces itself whenever the link comes up.
+  const survives = !packed && off.includes("in_order");
+  if (survives && !off.includes("status")) kinds.push("flap");
   if (!off.includes("ctrl_rx")) kinds.push("command");
   if (machine !== "microvm" && backend === "stream") kinds.push("replug");
   return kinds;

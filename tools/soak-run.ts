@@ -8,6 +8,7 @@ import { TapBackend } from "../test/harness/src/backends/tap";
 import { udpFrame } from "../test/harness/src/codec/packets";
 import { delay } from "../test/harness/src/deadline";
 import { HarnessError, messageOf } from "../test/harness/src/errors";
+import { sumDrops } from "../test/harness/src/events";
 import { Random } from "../test/harness/src/random";
 import { Vm } from "../test/harness/src/vm";
 import type { VmOptions } from "../test/harness/src/vm-options";
@@ -25,6 +26,7 @@ const ECHO_PORT = 7;
 const BAD_PORT = 32_000;
 const GARBAGE_BYTES = 1514;
 const REST_MS = 5000;
+const ANSWER_MS = 3000;
 
 export interface Outcome {
   /** What was wrong; undefined when nothing was. */
@@ -263,6 +265,19 @@ async function checkPool(vm: Vm, atBoot: number): Promise<void> {
   }
 }
 
+/** What the guest has counted, if it still answers. */
+async function counters(vm: Vm | undefined): Promise<string> {
+  if (vm?.running !== true) return "";
+  try {
+    const stats = await vm.stats({ timeoutMs: ANSWER_MS });
+    const drops = { rx: sumDrops(stats, "rx"), tx: sumDrops(stats, "tx") };
+    const packets = stats.queues.map(({ rx, tx }) => `rx ${rx.packets} tx ${tx.packets}`);
+    return `; ${packets.join(", ")}, drops ${JSON.stringify(drops)}`;
+  } catch (error) {
+    return `; and it does not answer: ${messageOf(error).split("\n")[0]}`;
+  }
+}
+
 function backendOf({ backend, cpus }: Config, planted: boolean) {
   if (backend === "tap") return new TapBackend({ queues: cpus });
   return planted ? new PlantedStream() : new FaultyStreamBackend();
@@ -305,7 +320,8 @@ export async function runEpisode(
     return { survived, commandLine: vm.commandLine };
   } catch (error) {
     // What QEMU or the guest has said is the cause of what was then missing.
-    const failure = `${at}: ${vm?.problem() ?? messageOf(error)}`;
+    const said = vm?.problem() ?? messageOf(error);
+    const failure = `${at}: ${said}${await counters(vm)}`;
     return { failure, survived, commandLine: vm?.commandLine ?? "" };
   } finally {
     if (traffic instanceof TapTraffic) await traffic.stop();

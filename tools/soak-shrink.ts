@@ -2,7 +2,7 @@
 // what is plain, as long as it still fails. Also the command line that repeats it. Called by soak.ts.
 
 import type { Config, Episode } from "./soak-plan";
-import { PLAIN, plainer } from "./soak-plan";
+import { PLAIN, PLAIN_KEYS, plainer } from "./soak-plan";
 import type { Outcome } from "./soak-run";
 
 /** What is left of an episode: which of its steps, and which parts of its configuration are plain. */
@@ -25,9 +25,9 @@ export function applied({ config, steps }: Episode, { steps: kept, plain }: Choi
   return { config: plainer(config, plain), steps: chosen };
 }
 
-/** Parts of the configuration that are not plain. */
+/** Parts of the configuration that are not plain and may be. */
 function notPlain(config: Config): string[] {
-  return Object.keys(PLAIN).filter((key) => {
+  return PLAIN_KEYS.filter((key) => {
     const name = key as keyof Config;
     return JSON.stringify(config[name]) !== JSON.stringify(PLAIN[name]);
   });

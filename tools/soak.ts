@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { tapUnavailable } from "../test/harness/src/backends/tap";
 import { EnvironmentError, messageOf, UsageError } from "../test/harness/src/errors";
 import { exitOnSignals } from "../test/harness/src/run-scope";
-import { describe, type Episode, episodeOf, PLAIN } from "./soak-plan";
+import { describe, type Episode, episodeOf, PLAIN_KEYS } from "./soak-plan";
 import { runEpisode } from "./soak-run";
 import { applied, reproduction, shrink } from "./soak-shrink";
 
@@ -21,7 +21,7 @@ const USAGE = `usage: make soak [SOAK='options']
   --seed N      of all episodes (default: from the clock; it is printed)
   --episode N   only the episode with this number (from 0 on)
   --steps A,B   only these steps of it (from 1 on)
-  --plain K,L   these parts of its configuration as plain as can be: ${Object.keys(PLAIN).join(", ")}
+  --plain K,L   these parts of its configuration as plain as can be: ${PLAIN_KEYS.join(", ")}
   --image PATH  the image (default: build/vireo.elf)
   --list        print the episode's configuration and steps, or ten episodes', and run nothing
   --planted     with a fault in the network that the soak must find (its own test)`;
@@ -73,7 +73,7 @@ function parse(args: readonly string[]): Options {
   });
   const { episode, plain, seconds, seed, steps } = values;
   const keys = plain?.split(",") ?? [];
-  const unknown = keys.find((key) => !(key in PLAIN));
+  const unknown = keys.find((key) => !PLAIN_KEYS.includes(key));
   if (unknown !== undefined) throw new UsageError(`--plain: there is no part '${unknown}'`);
   if (steps !== undefined && episode === undefined) {
     throw new UsageError("--steps are of one episode: say --episode N as well");

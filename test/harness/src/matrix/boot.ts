@@ -178,11 +178,19 @@ function checkStats(judged: Judged, before: StatsEvent, after: StatsEvent): void
     }
   }
   if (after.recoveries !== before.recoveries) throw new HarnessError("the device was reset");
-  for (const [i, queue] of after.queues.entries()) {
-    const free = before.queues[i]?.pool_free;
-    if (queue.pool_free !== free) {
-      throw new HarnessError(`packets have leaked: ${queue.pool_free} are free of ${free}`);
+}
+
+/** All packets are free again; one that has been sent is noticed a moment later. */
+async function checkPool({ vm, nic }: Judged, before: StatsEvent): Promise<void> {
+  const free = (stats: StatsEvent) => stats.queues.map((queue) => queue.pool_free).join(", ");
+  const begin = performance.now();
+  for (;;) {
+    const now = free(await vm.stats({ nic }));
+    if (now === free(before)) return;
+    if (performance.now() - begin > SETTLED_MS) {
+      throw new HarnessError(`packets have leaked: ${now} are free, before ${free(before)}`);
     }
+    await delay(POLL_MS);
   }
 }
 
@@ -220,6 +228,7 @@ async function judge(judged: Judged, broughtUp: Promise<void>): Promise<CellResu
     await checkCounts(judged, atRest);
     const after = await vm.stats({ nic });
     checkStats(judged, before, after);
+    await checkPool(judged, before);
     return {
       id,
       verdict: "PROVED",
