@@ -78,4 +78,22 @@ for (const format of FORMATS) {
   });
 }
 
+for (const format of FORMATS) {
+  test(`§2.8.17: ${prefixOf(format)}a list waits until the ring has room for all of it`, (t) => {
+    const features = without(format, "indirect_desc");
+    const guest = startGuest(t, { net: { features, mtu: 9000, rxSize: 64, txSize: 8 } });
+    guest.nic.receiver.spread = 1000;
+    guest.settle();
+    guest.nic.paused.tx = true;
+    const before = guest.peer.frames.length;
+    // Three pieces each: two lists leave room for two pieces more.
+    for (let i = 0; i < 6; i++) guest.nic.receive(guest.peer.echoRequest(Buffer.alloc(2500, i)));
+    guest.settle();
+    assert.is(guest.nic.live("tx").ring.available(), 2);
+    guest.nic.paused.tx = false;
+    guest.until(() => guest.peer.frames.length === before + 6, "all come back");
+    assert.equal(guest.stats().queues[0]?.tx.drops, {});
+  });
+}
+
 test.run();
