@@ -1,10 +1,13 @@
 // What hostile cases have found in the driver, one test each, named after the clause; and the cases
 // of the corpus, which found something once or reach what others do not.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert, suite } from "qemu-test-harness";
+import { findTests } from "../../tools/conformance-catalogue";
+import { startGuest } from "../model/guest";
 import { MODULE } from "../model/machine/machine";
 import { type FeatureName, featureSet } from "../model/virtio/features";
 import { Benches } from "./benches";
@@ -15,6 +18,7 @@ import { makeSetup } from "./setups";
 
 const test = suite("hostile regressions", { timeoutMs: 60_000 });
 
+const RUNNER = "test/harness/bin/qemu-test-harness.mjs";
 /** More machine calls than a bring-up has. */
 const CALLS_MAX = 399;
 
@@ -70,6 +74,66 @@ for (const [line, gone] of FORGOTTEN) {
     assert.equal(guest.problems(), []);
   });
 }
+
+for (const txSize of [16, 64]) {
+  for (const app of ["sink", "idle"]) {
+    test(`§2.7.7: ${app} with a transmit ring of ${txSize} sleeps on packets that were sent`, (t) => {
+      const net = { rxSize: 64, txSize };
+      const guest = startGuest(t, { commandLine: `app=${app} ip=192.0.2.2/24`, net });
+      guest.settle();
+      guest.machine.run(() => false, { us: 3_000_000 });
+      const { steps } = guest.machine.bootCpu;
+      guest.machine.run(() => false, { us: 1_000_000 });
+      const woken = guest.machine.bootCpu.steps - steps;
+      assert.ok(woken <= 5, `${woken} steps in a second with nothing to do`);
+    });
+  }
+}
+
+/** Every bug of the driver that was found so far, by its clause, and the tests that would find it again. */
+const FOUND: readonly (readonly [string, string])[] = [
+  ["§2.1.2", "hostile regressions › §2.1.2: *"],
+  ["§2.6.1", "queue reset › half of a merged packet is let go of with its queue"],
+  ["§2.7.7", "hostile regressions › §2.7.7: *"],
+  ["§2.7.14", "lane changes › echo with a full ring of * sleeps, and wakes when there is room, *"],
+  ["§2.8.4", "packed details › a device that never sets WRITE in used descriptors*"],
+  [
+    "§2.8.10",
+    "clauses packed › §2.8.16: a place * slots behind is answered by a notification at once",
+  ],
+  ["§2.8.14", "packed ring › *: a source that sleeps when the ring is full is woken every time"],
+  ["§5.1.9.2.1", "offloads, receiving › hdr_len is not trusted*"],
+  ["§5.1.9.4.4", "hash report › a used length of *, less than the header, is dropped and counted"],
+  ["§5.1.9.5", "hostile regressions › §5.1.9.5: *"],
+  ["§5.1.9.5.4", "control races › an announcement asked for *"],
+  ["§5.1.9.5.6.1", "lane changes › what had come in before its lane was paused is answered*"],
+  ["§5.1.9.5.10", "* › coalescing of single queues is back when their pairs are in use again"],
+];
+
+test("every bug that was found has its test", () => {
+  const folder = mkdtempSync(join(tmpdir(), "vireo-tests-"));
+  try {
+    // Into a file: a process that ends at once may lose what it has written to a pipe.
+    const path = join(folder, "tests.txt");
+    const list = openSync(path, "w");
+    const args = [RUNNER, "list", "test/unit", "test/hostile"];
+    const env = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith("QEMU_TEST_HARNESS_")),
+    );
+    const { status } = spawnSync(process.execPath, args, { stdio: ["ignore", list, "pipe"], env });
+    closeSync(list);
+    assert.is(status, 0);
+    const names = readFileSync(path, "utf8")
+      .split("\n")
+      .flatMap((line) => /^\S+\.test\.ts: (.* › .*)$/.exec(line)?.[1] ?? []);
+    const problems: string[] = [];
+    const links = FOUND.map(([id, name]) => ({ id, tests: [name], excused: undefined }));
+    findTests(links, names, problems);
+    assert.equal(problems, []);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test("the cases of the corpus: clean refusals, and traffic in the end", () => {
   const benches = new Benches(openModule(MODULE));
