@@ -124,6 +124,9 @@ test("page: a cell without a result is open", (t) => {
     cell.backend === "tap" ? undefined : { id: idOf(cell), verdict: "PROVED" },
   );
   assert.is(openCells(state), CELLS_EACH);
+  const page = renderMatrix(state);
+  assert.match(page, /\*\*96 cells have not been run yet\*\*/);
+  assert.match(page, /\| tap \| 0 \| 0 \| 0 \| 0 \|/);
 });
 
 async function harness(...args: string[]) {

@@ -34,6 +34,7 @@ export const MATRIX_USAGE = `usage: qemu-test-harness matrix [options]
   --resume         keep what has been found of the same image
   --state PATH     where that is kept (default: build/matrix.json)
   --docs PATH      write the page there, if every cell has a result
+  --partial        write it although cells have no result; they are ? in it
   --image PATH     the image (default: build/vireo.elf)
   --no-lab         skip what this machine cannot run, instead of running it in the lab`;
 
@@ -47,6 +48,7 @@ interface Choice {
   readonly minutes: number;
   readonly statePath: string;
   readonly docs: string | undefined;
+  readonly partial: boolean;
   readonly image: string | undefined;
 }
 
@@ -62,6 +64,7 @@ function parse(args: readonly string[]): Choice {
       minutes: { type: "string", default: String(DEFAULT_MINUTES) },
       state: { type: "string", default: "build/matrix.json" },
       docs: { type: "string" },
+      partial: { type: "boolean", default: false },
       image: { type: "string" },
       "no-lab": { type: "boolean", default: false },
     },
@@ -79,6 +82,7 @@ function parse(args: readonly string[]): Choice {
     minutes,
     statePath: values.state,
     docs: values.docs,
+    partial: values.partial,
     image: values.image,
   };
 }
@@ -122,7 +126,7 @@ export async function matrix(args: readonly string[]): Promise<number> {
     progress: (text) => console.log(text),
   };
   const well = await runAll(choice, run);
-  if (choice.docs !== undefined) writePage(choice.docs, state);
+  if (choice.docs !== undefined) writePage(choice.docs, state, choice.partial);
   return Math.max(closing(state, asked), well ? 0 : STATUS_FAILED);
 }
 
@@ -202,9 +206,9 @@ async function runThere(
   }
 }
 
-function writePage(path: string, state: MatrixState): void {
+function writePage(path: string, state: MatrixState, partial: boolean): void {
   const open = openCells(state);
-  if (open > 0) {
+  if (open > 0 && !partial) {
     console.log(`${path} is not written: ${open} cells have no result yet (--resume goes on)`);
     return;
   }

@@ -146,13 +146,15 @@ export function openCells(state: MatrixState): number {
   return all.filter((cell) => state.result(idOf(cell)) === undefined).length;
 }
 
-/** The page; every cell has a result. */
+/** The page. A cell without a result is `?`, and how many there are is said. */
 export function renderMatrix(state: MatrixState): string {
   const kernels = BACKENDS.flatMap((name) => {
     const backend = state.backend(name);
     return backend === undefined ? [] : [`${backend.kernel}${backend.lab ? " (lab)" : ""}`];
   });
   const ran = `Ran with QEMU ${state.qemu} and Linux ${[...new Set(kernels)].join(", ")}.`;
+  const open = openCells(state);
+  const missing = open === 0 ? [] : [`**${open} cells have not been run yet**; they are ? below.`];
   const sections = BACKENDS.flatMap((name) => [
     `## ${name}`,
     grid(name, state),
@@ -161,6 +163,7 @@ export function renderMatrix(state: MatrixState): string {
   return `${[
     INTRODUCTION.trimEnd(),
     ran,
+    ...missing,
     totals(state),
     "## DPDK's ten paths",
     `The ways that DPDK's tests of virtio take through its driver, and how many cells that go the same
