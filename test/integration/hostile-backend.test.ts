@@ -17,7 +17,7 @@ import type { BackendAttack } from "./hostile-backend-attack";
 import { ATTACKS } from "./hostile-backend-attacks";
 import { FEATURES, type HostileSetup, Scene, setupName } from "./hostile-backend-scene";
 
-const test = suite("hostile backend", { timeoutMs: 60_000 });
+const test = suite("hostile backend", { timeoutMs: 120_000 });
 
 const SETUPS: readonly HostileSetup[] = [
   { ring: "split", pairs: 1 },
