@@ -1,13 +1,14 @@
 // Boots the image behind each kind of backend, with all that QEMU can be made to offer there, and
 // answers what was offered and accepted. Used by features.ts and by its integration test.
 
-import { spawnSync } from "node:child_process";
 import type { Backend, DeviceOptions } from "../test/harness/src/backends/backend";
+import { ovs } from "../test/harness/src/backends/ovs-switch";
 import { stream } from "../test/harness/src/backends/stream";
 import { tap } from "../test/harness/src/backends/tap";
 import { user } from "../test/harness/src/backends/user";
+import { vhostNet } from "../test/harness/src/backends/vhost-net";
 import { vhostUser } from "../test/harness/src/backends/vhost-user";
-import { findProgram } from "../test/harness/src/processes";
+import { whatIsMissing } from "../test/harness/src/runner/requirements";
 import { Vm } from "../test/harness/src/vm";
 import { type Column, columnOf, skippedColumn } from "./features-table";
 
@@ -23,6 +24,9 @@ const EVERYTHING: DeviceOptions = {
 /** With several queues, and a backend in QEMU's own process. */
 const STEERING: DeviceOptions = { rss: true, hash: true };
 
+/** With a back end in another process, on two queue pairs. */
+const ELSEWHERE: DeviceOptions = { ...EVERYTHING, mq: true, vectors: 6 };
+
 interface Question {
   readonly name: string;
   readonly make: () => Backend;
@@ -36,19 +40,10 @@ const QUESTIONS: readonly Question[] = [
   {
     name: "vhost-user",
     make: () => vhostUser({ mode: "rxonly", queues: 2, deviceArguments: "tso=1" }),
-    options: { ...EVERYTHING, mq: true, vectors: 6 },
+    options: ELSEWHERE,
   },
+  { name: "vhost-net", make: () => vhostNet({ queues: 2 }), options: ELSEWHERE },
 ];
-
-/** Why Open vSwitch cannot be asked on this machine. */
-function withoutOpenVswitch(): string {
-  const path = findProgram("ovs-vswitchd");
-  if (path === undefined) return "needs Open vSwitch with DPDK; ovs-vswitchd is not installed";
-  const { stdout } = spawnSync(path, ["--version"], { encoding: "utf8", timeout: 10_000 });
-  return /DPDK/.test(stdout)
-    ? "its vhost-user ports are DPDK's, which the column vhost-user shows"
-    : "has no vhost-user ports: it was built without DPDK";
-}
 
 async function ask({ name, make, options }: Question, image?: string): Promise<Column> {
   const backend = make();
@@ -74,10 +69,25 @@ async function ask({ name, make, options }: Question, image?: string): Promise<C
   }
 }
 
+/** A port of a switch of its own. The kernel's datapath ends in vhost-net, which has a column. */
+async function askOpenVswitch(image?: string): Promise<Column> {
+  const name = "Open vSwitch";
+  const missing = whatIsMissing(["ovs-dpdk"]);
+  if (missing !== undefined) return skippedColumn(name, missing.reason);
+  const bridge = ovs({ datapath: "userspace" });
+  try {
+    await bridge.start();
+    const make = () => bridge.port({ queues: 2 });
+    return await ask({ name, make, options: ELSEWHERE }, image);
+  } finally {
+    await bridge.stop();
+  }
+}
+
 /** A column for each backend, one after the other. */
 export async function askAll(image?: string): Promise<Column[]> {
   const columns: Column[] = [];
   for (const question of QUESTIONS) columns.push(await ask(question, image));
-  columns.push(skippedColumn("Open vSwitch", withoutOpenVswitch()));
+  columns.push(await askOpenVswitch(image));
   return columns;
 }
