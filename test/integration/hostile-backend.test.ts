@@ -28,7 +28,7 @@ const SETUPS: readonly HostileSetup[] = [
 const DROP_MS = 5000;
 
 /** Random sequences: for how long, all setups together, and from which seed on. */
-const SECONDS = Number(process.env.VIREO_HOSTILE_SECONDS ?? "20");
+const SECONDS = Number(process.env.VIREO_HOSTILE_SECONDS ?? "8");
 const SEED = Number(process.env.VIREO_HOSTILE_SEED ?? "1");
 const ACTS_MAX = 8;
 const PAUSE_MS_MAX = 4;

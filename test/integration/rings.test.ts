@@ -19,7 +19,7 @@ import { bootEcho, echoLoad, GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const test = suite("rings", { timeoutMs: 90_000 });
 
-const COUNT = 20_000;
+const COUNT = 8_000;
 const FRAMES = 1_000_000;
 
 interface Case {
@@ -93,7 +93,7 @@ async function onTap(t: TestContext, c: Case): Promise<void> {
   await checkReady(vm, ready, c);
   // Two pairs: the control queue has answered, in the same format.
   assert.is(ready.queues, 2);
-  for (const words of ["-f -c 3000", "-c 3 -s 0", "-c 3 -s 1472"]) {
+  for (const words of ["-f -c 1000", "-c 3 -s 0", "-c 3 -s 1472"]) {
     await ping(net, words, GUEST_IP);
   }
   const stats = await vm.stats();
