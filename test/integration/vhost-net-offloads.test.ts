@@ -3,6 +3,7 @@
 
 import {
   assert,
+  delay,
   linkLocalAddress,
   type StatsEvent,
   suite,
@@ -18,6 +19,9 @@ import {
 import { GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const READY_MS = 60_000;
+/** Nothing is under way when so many looks, so far apart, show the same. */
+const REST_LOOKS = 10;
+const REST_MS = 100;
 const SETTLED_MS = 5000;
 const PINGS = 300;
 const FRAMES = 20;
@@ -56,6 +60,18 @@ async function difference(net: VhostNetBackend, vm: Vm): Promise<Difference> {
   };
 }
 
+/** The difference when nothing is under way any more: it stays the same for a while. */
+async function settled(net: VhostNetBackend, vm: Vm): Promise<Difference> {
+  let last = await difference(net, vm);
+  for (let same = 0; same < REST_LOOKS; ) {
+    await delay(REST_MS);
+    const now = await difference(net, vm);
+    same = JSON.stringify(now) === JSON.stringify(last) ? same + 1 : 0;
+    last = now;
+  }
+  return last;
+}
+
 /** Since `before` both have counted the same; what is under way is there a moment later. */
 async function checkCounters(net: VhostNetBackend, vm: Vm, before: Difference): Promise<void> {
   const begin = performance.now();
@@ -74,7 +90,7 @@ test("IPv6: neighbour discovery, a flood of pings, UDP; the tap has counted the 
   const vm = await boot(t, net, { append });
   const where = ({ origin }: { origin: string }) => origin === "static";
   await vm.waitFor("ipv6", { where, timeoutMs: READY_MS });
-  const before = await difference(net, vm);
+  const before = await settled(net, vm);
   const flood = ["ping", "-6", "-f", "-q", "-c", String(PINGS), GUEST_IP6];
   const ping = await net.exec(flood, { timeoutMs: 40_000 });
   assert.match(ping.stdout, new RegExp(`${PINGS} received, 0% packet loss`), ping.stderr);
@@ -126,7 +142,7 @@ for (const merge of [true, false]) {
     const nics = [{ backend: net, options: { mrg_rxbuf: merge } }];
     const vm = await t.vm({ append: "app=sink", accelerator: "auto", memoryMib: 128, nics });
     await vm.waitFor("ready", { timeoutMs: READY_MS });
-    const atRest = await difference(net, vm);
+    const atRest = await settled(net, vm);
     for (const size of SUPER_SIZES) {
       const before = await vm.stats();
       const script = ["python3", "test/fixtures/peer/tcp6-super.py", TAP_NAME, FAR_MAC, GUEST_MAC];
@@ -160,7 +176,7 @@ for (const address of [GUEST_IP, GUEST_IP6]) {
     const vm = await boot(t, net, { append: `ip=${GUEST_IP}/24 ip6=${GUEST_IP6}/64` });
     const where = ({ origin }: { origin: string }) => origin === "static";
     await vm.waitFor("ipv6", { where, timeoutMs: READY_MS });
-    const before = await difference(net, vm);
+    const before = await settled(net, vm);
     const script = ["python3", "test/fixtures/peer/uso-echo.py", address, "1400", "42000"];
     const { stdout, stderr } = await net.exec(script, { timeoutMs: 30_000 });
     assert.is(stdout.trim(), "right 42000", stderr);
