@@ -120,6 +120,18 @@ export class Guest {
     return answer.udp.payload;
   }
 
+  /** Types a command for the device and answers the event that it ends in. */
+  command(line: string): GuestEvent {
+    const { console } = this.machine;
+    const before = console.all("control").length;
+    console.type(line);
+    this.until(() => console.all("control").length > before, line, { us: 10e6 });
+    const event = console.all("control")[before];
+    if (event?.command !== line)
+      throw new ModelError(`'${line}' ended in ${JSON.stringify(event)}`);
+    return event;
+  }
+
   stats(nic = 0): ModelStats {
     const { console } = this.machine;
     const all = () => console.all("stats").filter((event) => event.nic === nic);

@@ -123,21 +123,12 @@ function settled(t: TestContext): Guest {
   const net = { features: FEATURES, controlSize: 64 };
   const guest = start(t, { cpus: 2, pairs: 2, net });
   for (const line of ["rss on", "vlan add 7", "coal tx 1 2", "coal vq 0 3 4", "mac table - -"]) {
-    assert.is(command(guest, line), "ok", line);
+    assert.is(guest.command(line).result, "ok", line);
   }
   // The second announcement of its address comes by itself.
   guest.machine.run(() => guest.peer.announcements() === 2, { us: 5e6 });
   guest.settle();
   return guest;
-}
-
-/** Types a line; answers the result of the event that it ends in. */
-function command(guest: Guest, line: string): unknown {
-  const { console } = guest.machine;
-  const before = console.all("control").length;
-  console.type(line);
-  guest.until(() => console.all("control").length > before, line, { us: 10e6 });
-  return console.all("control")[before]?.result;
 }
 
 function counts(guest: Guest) {
@@ -154,7 +145,7 @@ for (const fault of FAULTS) {
       const before = { told: told(guest), ...counts(guest) };
       const ended = console.all("control").length;
       fault.arm(guest);
-      assert.is(command(guest, line), fault.result, line);
+      assert.is(guest.command(line).result, fault.result, line);
       disarm(guest);
       guest.settle();
       const after = { told: told(guest), ...counts(guest) };
@@ -165,7 +156,7 @@ for (const fault of FAULTS) {
       guest.settle();
       const { told: _, ...left } = after;
       assert.equal(counts(guest), left, line);
-      assert.is(command(guest, line), "ok", `${line}, again`);
+      assert.is(guest.command(line).result, "ok", `${line}, again`);
     }
   });
 }

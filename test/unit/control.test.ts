@@ -2,7 +2,7 @@
 // what it does not answer, and what it is told again after a reset. virtio 1.4 §5.1.9.5
 
 import { assert, type GuestEvent, suite, type TestContext } from "qemu-test-harness";
-import { type Guest, makeGuest } from "../model/guest";
+import { makeGuest } from "../model/guest";
 import { type ControlAnswer, type ControlCommand, respondTo } from "../model/net/control-responder";
 
 const test = suite("control");
@@ -26,16 +26,6 @@ function start(
   return { guest, said };
 }
 
-/** Types a command and returns the event that it ends in. */
-function command(guest: Guest, line: string): GuestEvent {
-  const before = guest.machine.console.all("control").length;
-  guest.machine.console.type(line);
-  guest.until(() => guest.machine.console.all("control").length > before, line, { us: 10e6 });
-  const event = guest.machine.console.all("control")[before];
-  assert.is(event?.command, line);
-  return event as GuestEvent;
-}
-
 for (const [line, bytes] of [
   ["coal rx 10 20", "6.1 140000000a000000"],
   ["coal tx 4294967295 1", "6.0 01000000ffffffff"],
@@ -46,25 +36,25 @@ for (const [line, bytes] of [
 ] as const) {
   test(`${line}: its bytes, and again after a reset`, (t) => {
     const { guest, said } = start(t);
-    assert.is(command(guest, line).result, "ok");
+    assert.is(guest.command(line).result, "ok");
     assert.equal(said, [bytes]);
-    assert.is(command(guest, "reset").result, "ok");
+    assert.is(guest.command("reset").result, "ok");
     assert.equal(said, [bytes, bytes]);
   });
 
   test(`${line}: refused, and not told again`, (t) => {
     const { guest, said } = start(t, () => REFUSED);
-    assert.is(command(guest, line).result, "refused");
-    assert.is(command(guest, "reset").result, "ok");
+    assert.is(guest.command(line).result, "refused");
+    assert.is(guest.command("reset").result, "ok");
     assert.equal(said, [bytes]);
   });
 }
 
 test("coal rx undoes what single receive queues had", (t) => {
   const { guest, said } = start(t);
-  for (const line of ["coal vq 0 1 1", "coal vq 1 2 2", "coal rx 3 3"]) command(guest, line);
+  for (const line of ["coal vq 0 1 1", "coal vq 1 2 2", "coal rx 3 3"]) guest.command(line);
   said.length = 0;
-  command(guest, "reset");
+  guest.command("reset");
   assert.equal(said, ["6.1 0300000003000000", "6.2 010000000200000002000000"]);
 });
 
@@ -72,11 +62,11 @@ test("coal vq: what was read is printed; not if the device refused (§5.1.9.5.10
   let ack = 0;
   const result = Buffer.from("0700000009000000", "hex");
   const { guest, said } = start(t, () => ({ ack, result }));
-  const { usecs, packets } = command(guest, "coal vq 1");
+  const { usecs, packets } = guest.command("coal vq 1");
   assert.equal([usecs, packets], [9, 7]);
   assert.equal(said, ["6.3 01000000"]);
   ack = 1;
-  const refused = command(guest, "coal vq 0");
+  const refused = guest.command("coal vq 0");
   assert.equal([refused.result, refused.usecs], ["refused", undefined]);
 });
 
@@ -115,7 +105,7 @@ test("devstats: only types that the device has and that fit the queue (§5.1.9.5
     const basic = reply(0, 0, [11, 12, 13, 14, 15, 16, 17]);
     return { ack: 0, result: Buffer.concat([basic, reply(77, 0, [1]), reply(3, 0, [8, 9])]) };
   });
-  assert.is(command(guest, "devstats").result, "ok");
+  assert.is(guest.command("devstats").result, "ok");
   assert.equal(said, [
     "8.0",
     "8.1 00000000000000000900000000000000",
@@ -137,7 +127,7 @@ for (const size of [0, 7, 9, 4096, 65535]) {
       result.writeUInt16LE(size, 6);
       return { ack: 0, result };
     });
-    assert.is(command(guest, "devstats").result, "ok");
+    assert.is(guest.command("devstats").result, "ok");
     guest.echo(Buffer.from("still here"));
   });
 }
@@ -145,7 +135,7 @@ for (const size of [0, 7, 9, 4096, 65535]) {
 test("no answer: failed in bounded time, a reset, and packets pass before and after", (t) => {
   let answers = true;
   const { guest, said } = start(t, () => (answers ? OK : undefined));
-  command(guest, "vlan add 3");
+  guest.command("vlan add 3");
   answers = false;
   guest.machine.console.type("vlan add 4");
   guest.machine.console.type("rx allmulti on");
@@ -164,7 +154,7 @@ test("no answer: failed in bounded time, a reset, and packets pass before and af
 
 test("an ack that the device did not write counts as a refusal", (t) => {
   const { guest } = start(t, () => ({ ack: 0xff }));
-  assert.is(command(guest, "vlan add 3").result, "refused");
+  assert.is(guest.command("vlan add 3").result, "refused");
 });
 
 test.run();

@@ -28,13 +28,6 @@ interface Hashes {
 const hashesOf = (guest: Guest) => guest.stats().queues[0]?.rx as unknown as Hashes;
 const names = (guest: Guest) => guest.nic.control.commands.map(commandName);
 
-function command(guest: Guest, line: string): unknown {
-  const before = guest.machine.console.all("control").length;
-  guest.machine.console.type(line);
-  guest.until(() => guest.machine.console.all("control").length > before, line, { us: 10e6 });
-  return guest.machine.console.all("control")[before]?.result;
-}
-
 /** The hash of a frame by its addresses and, `withPorts`, its ports. */
 function expected(frame: Buffer, withPorts: boolean, key: Buffer = KEY): string {
   const input = frame.subarray(26, withPorts ? 38 : 34);
@@ -147,18 +140,18 @@ for (const used of [12, 19]) {
 
 test("hash types and hash key: at once without rss, and again after a reset", (t) => {
   const guest = one(t);
-  assert.is(command(guest, "hash types ipv4"), "ok");
+  assert.is(guest.command("hash types ipv4").result, "ok");
   const key = "0102030405060708090a0b0c0d0e0f101112131415161718";
-  assert.is(command(guest, `hash key ${key}`), "ok");
+  assert.is(guest.command(`hash key ${key}`).result, "ok");
   const frame = guest.peer.echoRequest(payload);
   for (const round of ["at once", "after a reset"]) {
     guest.echo(payload);
     const { last_hash, last_hash_report } = hashesOf(guest);
     assert.is(last_hash_report, "ipv4", round);
     assert.is(last_hash, expected(frame, false, Buffer.from(key, "hex")), round);
-    assert.is(command(guest, "reset"), "ok");
+    assert.is(guest.command("reset").result, "ok");
   }
-  assert.is(command(guest, "hash types -"), "ok");
+  assert.is(guest.command("hash types -").result, "ok");
   guest.echo(payload);
   assert.is(hashesOf(guest).hashes?.none, 1);
 });
@@ -192,21 +185,21 @@ test("with rss on, its types are reported; off, those of hash; automatic steerin
   const guest = startGuest(t, options({ cpus: 2, pairs: 2, net: { features } }));
   guest.settle();
   assert.equal(names(guest), ["RSS_CONFIG"], "no HASH_CONFIG, which would turn rss off");
-  assert.is(command(guest, "rss types ipv4"), "ok");
-  assert.is(command(guest, "hash types udpv4"), "ok");
+  assert.is(guest.command("rss types ipv4").result, "ok");
+  assert.is(guest.command("hash types udpv4").result, "ok");
   assert.equal(names(guest), ["RSS_CONFIG", "RSS_CONFIG"], "the types of hash wait");
   guest.nic.steer = () => 0;
   guest.echo(payload);
   assert.is(hashesOf(guest).last_hash_report, "ipv4");
-  assert.is(command(guest, "rss off"), "ok");
+  assert.is(guest.command("rss off").result, "ok");
   assert.equal(names(guest).slice(2), ["VQ_PAIRS_SET", "HASH_CONFIG"]);
   guest.echo(payload);
   assert.is(hashesOf(guest).last_hash_report, "udpv4");
-  assert.is(command(guest, "queues 1"), "ok");
+  assert.is(guest.command("queues 1").result, "ok");
   assert.equal(names(guest).slice(4), ["VQ_PAIRS_SET", "HASH_CONFIG"]);
   guest.echo(payload);
   assert.equal(hashesOf(guest).hashes, { ipv4: 1, udpv4: 2 });
-  assert.is(command(guest, "rss on"), "ok");
+  assert.is(guest.command("rss on").result, "ok");
   guest.echo(payload);
   assert.is(hashesOf(guest).last_hash_report, "ipv4");
 });
@@ -214,8 +207,8 @@ test("with rss on, its types are reported; off, those of hash; automatic steerin
 test("a device that refuses HASH_CONFIG: a warning, and traffic", (t) => {
   const guest = startGuest(t, { net: { features: HASH_FEATURES } });
   guest.nic.control.refuses = (sent) => commandName(sent) === "HASH_CONFIG";
-  assert.is(command(guest, "hash types ipv4"), "refused");
-  assert.is(command(guest, "reset"), "ok");
+  assert.is(guest.command("hash types ipv4").result, "refused");
+  assert.is(guest.command("reset").result, "ok");
   const warnings = guest.machine.console.all("warning").map(({ message }) => message);
   assert.equal(warnings, ["the device does not take the types of hashes"]);
   assert.equal(guest.echo(payload), payload);
@@ -226,7 +219,7 @@ test("HASH_CONFIG that is never answered: one reset, and all goes on", (t) => {
   guest.settle();
   guest.nic.control.tamper = (sent, usual) =>
     commandName(sent) === "HASH_CONFIG" && guest.nic.pci.common.resets === 1 ? "never" : usual;
-  assert.is(command(guest, "hash types ipv4"), "failed");
+  assert.is(guest.command("hash types ipv4").result, "failed");
   guest.until(() => guest.nic.pci.common.resets === 2, "it resets the device", { us: 10e6 });
   assert.equal(guest.errors(), ["the device does not answer a command"]);
   guest.settle();

@@ -3,7 +3,7 @@
 // virtio 1.4 §2.1.2, §2.4
 
 import { assert, suite } from "qemu-test-harness";
-import type { ModelStats } from "../model/guest";
+import type { Guest, ModelStats } from "../model/guest";
 import { HASH_FEATURES } from "../model/net/net-options";
 import type { FeatureName } from "../model/virtio/features";
 import { resources, start, traffic } from "./lanes";
@@ -30,18 +30,15 @@ const COMMANDS = [
   `mac set ${MAC}`,
 ];
 
+function done(guest: Guest, line: string): void {
+  assert.is(guest.command(line).result, "ok", line);
+}
+
 test("by turns asked for and needed: nothing leaks, and all settings are back", (t) => {
   const lanes = 4;
   const guest = start(t, { cpus: lanes, pairs: lanes, net: { features: FEATURES } });
   guest.machine.log.enabled = false;
-  const { console } = guest.machine;
-  const command = (line: string) => {
-    const before = console.all("control").length;
-    console.type(line);
-    guest.until(() => console.all("control").length > before, line, { us: 10e6 });
-    assert.is(console.all("control")[before]?.result, "ok", line);
-  };
-  for (const line of COMMANDS) command(line);
+  for (const line of COMMANDS) done(guest, line);
   const told = () => {
     const { state, active } = guest.nic;
     const { mac, vlans, unicast, multicast, allMulticast, rss } = state;
@@ -56,7 +53,7 @@ test("by turns asked for and needed: nothing leaks, and all settings are back", 
   const before = resources(guest.stats().queues);
   for (let i = 1; i <= 1000; i++) {
     if (i % 2 === 0) {
-      command("reset");
+      done(guest, "reset");
     } else {
       guest.nic.pci.needReset();
       // It sleeps again: everybody has seen it.
@@ -92,21 +89,14 @@ test("a device that went wrong a thousand times is given up on; resets asked for
 test("coalescing of single queues is back when their pairs are in use again", (t) => {
   const features: readonly FeatureName[] = [...HASH_FEATURES, "notf_coal", "vq_notf_coal"];
   const guest = start(t, { cpus: 4, pairs: 4, net: { features } });
-  const { console } = guest.machine;
-  const command = (line: string) => {
-    const before = console.all("control").length;
-    console.type(line);
-    guest.until(() => console.all("control").length > before, line, { us: 10e6 });
-    assert.is(console.all("control")[before]?.result, "ok", line);
-  };
-  command("coal rx 9 9");
-  command("coal vq 6 1 2");
-  command("coal vq 7 3 4");
-  command("queues 1");
+  done(guest, "coal rx 9 9");
+  done(guest, "coal vq 6 1 2");
+  done(guest, "coal vq 7 3 4");
+  done(guest, "queues 1");
   // With fewer pairs in use the reset does not tell of queues beyond them.
-  command("reset");
+  done(guest, "reset");
   assert.equal(guest.nic.state.coalescingOf(6), { maxUsecs: 9, maxPackets: 9 });
-  command("queues 4");
+  done(guest, "queues 4");
   assert.equal(guest.nic.state.coalescingOf(6), { maxUsecs: 1, maxPackets: 2 });
   assert.equal(guest.nic.state.coalescingOf(7), { maxUsecs: 3, maxPackets: 4 });
   traffic(guest, 2, 8);
