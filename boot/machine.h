@@ -74,44 +74,16 @@ static inline void IMPORT(portWrite32)(Machine *m, uint32_t port, uint32_t value
     __asm__ volatile("outl %0, %w1" ::"a"(value), "Nd"(port));
 }
 
-/*
- * Memory shared with a device. x86 keeps loads in order with loads and stores in order with
- * stores, so acquire and release only have to stop the compiler; the full barrier is an
- * instruction.
- */
+/* Memory shared with a device. */
 
-#define SHARED(type, pointer) (*(volatile type *)(LINEAR_BASE + (uint64_t)(pointer)))
+#include "shared-memory.h"
 
 static inline uint64_t IMPORT(dmaBase)(Machine *m) {
     return OWN_CPU->arena_physical;
 }
-static inline uint32_t IMPORT(sharedRead8)(Machine *m, uint32_t pointer) {
-    return SHARED(uint8_t, pointer);
-}
-static inline uint32_t IMPORT(sharedRead16)(Machine *m, uint32_t pointer) {
-    return SHARED(uint16_t, pointer);
-}
-static inline uint32_t IMPORT(sharedRead32)(Machine *m, uint32_t pointer) {
-    return SHARED(uint32_t, pointer);
-}
-static inline uint64_t IMPORT(sharedRead64)(Machine *m, uint32_t pointer) {
-    return SHARED(uint64_t, pointer);
-}
-static inline void IMPORT(sharedWrite16)(Machine *m, uint32_t pointer, uint32_t value) {
-    SHARED(uint16_t, pointer) = (uint16_t)value;
-}
-static inline void IMPORT(acquire)(Machine *m) {
-    __asm__ volatile("" ::: "memory");
-}
-static inline void IMPORT(release)(Machine *m) {
-    __asm__ volatile("" ::: "memory");
-}
 static inline void IMPORT(fullBarrier)(Machine *m) {
     /* A locked instruction would be faster, but TCG with one CPU turns it into a plain one. */
     __asm__ volatile("mfence" ::: "memory");
-}
-static inline void IMPORT(prefetch)(Machine *m, uint32_t pointer) {
-    __builtin_prefetch((const void *)(LINEAR_BASE + (uint64_t)pointer));
 }
 
 /* CPUs, interrupts, time. */
@@ -156,11 +128,8 @@ static inline void IMPORT(pause)(Machine *m) {
     __builtin_ia32_pause();
 }
 
-/* Firmware, console, end. A pointer from Wasm is 32 bits, so it cannot leave the linear memory. */
+/* Firmware, console, end. */
 
-static inline const char *linear(uint32_t pointer) {
-    return (const char *)(LINEAR_BASE + (uint64_t)pointer);
-}
 static inline uint64_t IMPORT(acpiRoot)(Machine *m) {
     return machine_facts.acpi_root;
 }

@@ -1,8 +1,7 @@
 /*
  * The machine interface of kernel/machine.ts in a Linux process, as inline functions in the
  * translation unit of the generated code. Included by main.c before the generated code; the guest's
- * is boot/machine.h, and what is shared with a device is the same here, instruction by instruction,
- * but for the full barrier.
+ * is boot/machine.h. What a device shares is the same in both, but for the full barrier.
  */
 #ifndef VIREO_PROCESS_HOST_H
 #define VIREO_PROCESS_HOST_H
@@ -64,43 +63,16 @@ static inline void IMPORT(portWrite32)(Machine *m, uint32_t port, uint32_t value
     pci_port_write(port, value);
 }
 
-/* Memory shared with a device; see boot/machine.h. */
+/* Memory shared with a device. */
 
-/* The entries of a split ring's used part lie at multiples of 4. virtio 1.4 §2.7.8 */
-typedef uint64_t UsedEntry __attribute__((aligned(4)));
-
-#define SHARED(type, pointer) (*(volatile type *)(LINEAR_BASE + (uint64_t)(pointer)))
+#include "shared-memory.h"
 
 static inline uint64_t IMPORT(dmaBase)(Machine *m) {
     return LINEAR_BASE;
 }
-static inline uint32_t IMPORT(sharedRead8)(Machine *m, uint32_t pointer) {
-    return SHARED(uint8_t, pointer);
-}
-static inline uint32_t IMPORT(sharedRead16)(Machine *m, uint32_t pointer) {
-    return SHARED(uint16_t, pointer);
-}
-static inline uint32_t IMPORT(sharedRead32)(Machine *m, uint32_t pointer) {
-    return SHARED(uint32_t, pointer);
-}
-static inline uint64_t IMPORT(sharedRead64)(Machine *m, uint32_t pointer) {
-    return SHARED(UsedEntry, pointer);
-}
-static inline void IMPORT(sharedWrite16)(Machine *m, uint32_t pointer, uint32_t value) {
-    SHARED(uint16_t, pointer) = (uint16_t)value;
-}
-static inline void IMPORT(acquire)(Machine *m) {
-    __asm__ volatile("" ::: "memory");
-}
-static inline void IMPORT(release)(Machine *m) {
-    __asm__ volatile("" ::: "memory");
-}
 static inline void IMPORT(fullBarrier)(Machine *m) {
     /* Nothing emulates us here, so the cheaper of the two instructions will do. */
     __asm__ volatile("lock orl $0, -64(%%rsp)" ::: "memory", "cc");
-}
-static inline void IMPORT(prefetch)(Machine *m, uint32_t pointer) {
-    __builtin_prefetch((const void *)(LINEAR_BASE + (uint64_t)pointer));
 }
 
 /* CPUs, interrupts, time. There is one CPU. */
@@ -142,9 +114,6 @@ static inline void IMPORT(pause)(Machine *m) {
 
 /* Firmware, console, end. */
 
-static inline const char *linear(uint32_t pointer) {
-    return (const char *)(LINEAR_BASE + (uint64_t)pointer);
-}
 static inline uint64_t IMPORT(acpiRoot)(Machine *m) {
     return ACPI_BASE;
 }

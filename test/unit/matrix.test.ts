@@ -18,6 +18,7 @@ import {
 } from "../harness/src/matrix/cells";
 import { openCells, renderMatrix } from "../harness/src/matrix/report";
 import { MatrixState } from "../harness/src/matrix/state";
+import { runDirectoryOf } from "../harness/src/run-scope";
 
 const CLI = "test/harness/bin/qemu-test-harness.mjs";
 const CELLS_EACH = 2 ** 5 * 3;
@@ -117,6 +118,12 @@ test("page: proved, skipped and failed cells are counted, and what failed is nam
   assert.match(page, /- 1 failed: it broke \(tap\/packed\+mrg\/2\)/);
   assert.match(page, /- 63 skipped: has one queue pair/);
   assert.match(page, /packed, mergeable \| 4 \| 4 \| 1 failed/);
+});
+
+test("page: a reason does not say in which folder of which run it was", (t) => {
+  const reason = `no answer of unix:${runDirectoryOf("1a2b-0")}/5/br0.mgmt: p0`;
+  const page = renderMatrix(filled(t, (cell) => ({ id: idOf(cell), verdict: "FAILED", reason })));
+  assert.match(page, /- 96 failed: no answer of unix:br0\.mgmt: p0 \(tap\//);
 });
 
 test("page: a cell without a result is open", (t) => {

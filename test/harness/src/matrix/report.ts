@@ -1,6 +1,7 @@
 // The matrix as a page of Markdown (docs/matrix.md): totals, DPDK's ten paths, a table for each
 // backend, and the reason for everything that is not proved. Pure; used by command.ts.
 
+import { runDirectoryOf } from "../run-scope";
 import type { CellResult } from "./boot";
 import {
   BACKENDS,
@@ -15,6 +16,9 @@ import {
   QUEUES,
 } from "./cells";
 import type { MatrixState } from "./state";
+
+/** See `scratchDirectory`. */
+const FOLDERS_OF_A_RUN = new RegExp(`${runDirectoryOf("")}[^/\\s]+/\\d+/`, "g");
 
 const MARKS = { PROVED: "P", SKIPPED: "s", FAILED: "**F**" } as const;
 
@@ -126,12 +130,17 @@ function grid(name: BackendName, state: MatrixState): string {
   return table(["", ...columns], body);
 }
 
+/** The folders of a run are of no use to who reads the page, and differ from run to run. */
+function withoutPlaces(reason: string): string {
+  return reason.replaceAll(FOLDERS_OF_A_RUN, "");
+}
+
 function reasons(name: BackendName, state: MatrixState): string[] {
   const by = new Map<string, string[]>();
   for (const cell of cellsOf(name)) {
     const result = state.result(idOf(cell));
     if (result?.reason === undefined) continue;
-    const key = `${result.verdict.toLowerCase()}: ${result.reason.split("\n")[0]}`;
+    const key = `${result.verdict.toLowerCase()}: ${withoutPlaces(result.reason.split("\n")[0] ?? "")}`;
     by.set(key, [...(by.get(key) ?? []), result.id]);
   }
   return [...by].map(([reason, ids]) => {
