@@ -23,10 +23,11 @@ import {
   TRUNK,
   type Vm,
 } from "qemu-test-harness";
+import { ping } from "./ping";
 
 const READY_MS = 30_000;
 const FRAMES = 20_000;
-const PINGS = 500;
+const FLOOD = "-f -c 500";
 const FLOWS = 64;
 const DATAGRAMS = 10;
 const VLAN = 10;
@@ -146,12 +147,6 @@ async function captureTrunk(t: TestContext, bridge: OvsSwitch) {
   return seen;
 }
 
-async function ping(bridge: OvsSwitch, ip: string): Promise<void> {
-  const flood = ["ping", "-f", "-q", "-c", String(PINGS), ip];
-  const { stdout, stderr } = await bridge.exec(flood, { timeoutMs: 40_000 });
-  assert.match(stdout, new RegExp(`${PINGS} received, 0% packet loss`), stdout + stderr);
-}
-
 for (const { datapath, requires } of DATAPATHS) {
   test(
     `${datapath} datapath: two guests and the outside world; the switch's counters are theirs`,
@@ -159,7 +154,7 @@ for (const { datapath, requires } of DATAPATHS) {
       const bridge = await startSwitch(t, { datapath });
       const echo = await bootGuest(t, bridge, { number: 2 });
       const sink = await bootGuest(t, bridge, { number: 3, app: "app=sink" });
-      await ping(bridge, echo.ip);
+      await ping(bridge, FLOOD, echo.ip);
       const nc = await bridge.exec(["nc", "-u", "-w1", echo.ip, "7"], { input: "through br0\n" });
       assert.is(nc.stdout, "through br0\n", nc.stderr);
       const app = `app=source count=${FRAMES} dst=${sink.mac} dstip=${sink.ip} burst=16`;
@@ -193,7 +188,7 @@ for (const { datapath, requires } of DATAPATHS) {
       const same = await bootGuest(t, bridge, { number: 2, vlan: VLAN });
       const other = await bootGuest(t, bridge, { number: 3, vlan: VLAN + 1 });
       const before = (await other.net.counters()).txPackets;
-      await ping(bridge, same.ip);
+      await ping(bridge, FLOOD, same.ip);
       const lost = await bridge.exec(["ping", "-c", "2", "-i", "0.3", "-W", "1", other.ip]);
       assert.match(lost.stdout, /100% packet loss/, lost.stdout);
       assert.is((await other.net.counters()).txPackets, before, "a frame has changed its VLAN");

@@ -1,8 +1,8 @@
-// Pings from the namespace of a tap. Used by the tests that have the Linux kernel as their peer.
+// Pings from a namespace. Used by all tests that have the Linux kernel as their peer.
 
 import { assert } from "qemu-test-harness";
 
-/** Where programs run: a tap's namespace. */
+/** Where programs run: the namespace of a tap, or the world outside a switch. */
 interface Shell {
   exec(
     argv: readonly string[],
