@@ -13,7 +13,7 @@ const COLD = [
   "kernel/lane/Lane#constructor",
   "kernel/lanes/make",
   "kernel/main/(announce|boot|end|features|find|obey|open|print)",
-  "kernel/net/(address|arp|dad|dhcp|ipv6-extensions|mirror6|nd|relay|slaac)",
+  "kernel/net/(address|arp|dad|dhcp|ipv6-extensions|mirror6|nd|neighbour|relay|slaac)",
   "kernel/net/stack/Stack#(announce|constructor|mirror|poll)",
   "kernel/net/stack6/Stack6#(announce|begin|constructor|discover|nextHop|poll)",
   "kernel/net/addresses6/Addresses6#(free|isOnLink|remove|set|sourceFor|writeGroups)",
