@@ -56,11 +56,18 @@ export function step(start: u64): bool {
   return worked;
 }
 
-/** Gives all packets that were sent back to their pool, which lanes may have in common. */
+/**
+ * Gives all packets that were sent back to their pool, which lanes may have in common, and fills the
+ * receive rings, for which app=forward waits for just these.
+ */
 export function reclaimAll(): void {
   for (let nic: u32 = 0; nic < count; nic++) {
     const lane = unchecked(table[nic]);
     if (lane != null && lane.running) lane.pair.tx.reclaim(lane.pair.tx.ring.size);
+  }
+  for (let nic: u32 = 0; nic < count; nic++) {
+    const lane = unchecked(table[nic]);
+    if (lane != null && lane.running) lane.pair.refill();
   }
 }
 

@@ -117,11 +117,16 @@ export function write(packet: Packet, offloads: Offloads): bool {
   const buffer = packet.buffer;
   if (!(packet.header & NEEDS_CSUM)) {
     if ((load<u64>(buffer) | <u64>load<u32>(buffer, 8)) == 0) return true;
-    store<u64>(buffer, 0);
-    store<u32>(buffer, 0, 8);
+    clearHeader(buffer);
     return true;
   }
   return writeOffload(packet, offloads);
+}
+
+/** Makes it a header that asks for nothing. */
+export function clearHeader(buffer: usize): void {
+  store<u64>(buffer, 0);
+  store<u32>(buffer, 0, 8);
 }
 
 function writeOffload(packet: Packet, offloads: Offloads): bool {

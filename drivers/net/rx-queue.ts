@@ -16,9 +16,11 @@ import {
 import { Offloads, accept } from "./header";
 import { HashReports } from "./hash-report";
 import { QueueDrop, QueueStatistics } from "./statistics";
+import { TxQueue } from "./tx-queue";
 
 /** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
 const CSUM_OFFSET: usize = 8;
+const ETHERNET_BYTES: u32 = 14;
 
 export class RxQueue {
   readonly ring: Ring;
@@ -68,11 +70,16 @@ export class RxQueue {
 
   /** Fills the ring with free packets of the pool. Tells the device only through `kick`. */
   provide(): void {
+    this.provideUpTo(this.ring.size);
+  }
+
+  /** The same with `most` packets at most. */
+  provideUpTo(most: u32): void {
     const ring = this.ring;
     const raw = this.raw;
     const pool = this.pool;
     this.whole = 0;
-    let room = min(ring.free, pool.free);
+    let room = min(most, min(ring.free, pool.free));
     if (room == 0) return;
     while (room > 0) {
       const count = min(room, BURST_MAX);
@@ -237,6 +244,36 @@ export class RxQueue {
       this.pool.releaseBurst(burst);
       this.provide();
     }
+  }
+
+  /**
+   * Sends up to `max` received packets on `tx`, which has the same pool, without anybody looking at
+   * them; answers how many. 0: there are none, or the next one is for `take`. Tells the devices only
+   * through `kick`.
+   */
+  relay(tx: TxQueue, max: u32): u32 {
+    if (!this.plain) return 0;
+    const least = PLAIN_HEADER_BYTES + ETHERNET_BYTES;
+    const most = min(this.pool.stride, PLAIN_HEADER_BYTES + tx.frameMax);
+    const moved = this.ring.relay(tx.ring, max, least, most);
+    if (moved == 0) return 0;
+    const bytes = this.ring.movedBytes - moved * PLAIN_HEADER_BYTES;
+    this.count(moved, bytes);
+    tx.relayed(moved, bytes);
+    return moved;
+  }
+
+  /**
+   * The device of `tx` has sent packets: they are this queue's again. Answers how many; 0: there
+   * are none, or they are for `reclaim`.
+   */
+  takeOver(tx: TxQueue): u32 {
+    const moved = tx.ring.giveTo(this.ring, this.ring.size, this.pool.stride);
+    if (moved == 0) return 0;
+    this.whole = 0;
+    tx.buffers -= moved;
+    this.ring.publish();
+    return moved;
   }
 
   /** Packets of several buffers, and those with something left to do. */

@@ -18,7 +18,7 @@ export class TxQueue {
   private pool: PacketPool;
   private offloads: Offloads;
   /** The longest frame the device takes. virtio 1.4 §5.1.4.2 */
-  private frameMax: u32 = 0;
+  frameMax: u32 = 0;
   /** The device sends nothing any more (kernel/watchdog.ts). */
   stuck: bool = false;
   private done: Burst = Burst.create();
@@ -80,6 +80,16 @@ export class TxQueue {
    */
   submitAgain(count: u32, bytes: u64): void {
     if (!this.ring.offerAgain(count)) return;
+    this.statistics.packets += count;
+    this.statistics.bytes += bytes;
+    this.ring.publish();
+    this.published = true;
+  }
+
+  /** `RxQueue.relay` has offered `count` packets, `bytes` bytes in all. */
+  @inline
+  relayed(count: u32, bytes: u64): void {
+    this.buffers += count;
     this.statistics.packets += count;
     this.statistics.bytes += bytes;
     this.ring.publish();

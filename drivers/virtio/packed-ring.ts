@@ -21,7 +21,7 @@ import {
   PackedOffer,
   WRAP,
 } from "./packed-offer";
-import { DESC_BYTES, INDIRECT_MAX, RingFault } from "./ring";
+import { DESC_BYTES, INDIRECT_MAX, Ring, RingFault } from "./ring";
 
 /** In the upper half of a used descriptor's word: the marks and the id, which say what came back. */
 const MARKS_SHIFT: u32 = 16;
@@ -76,6 +76,14 @@ export class PackedRing extends PackedOffer {
     this.beginBatch(word);
     if (this.batchLeft == 0) return taken;
     return taken + this.takeInOrder(burst, count - taken);
+  }
+
+  relay(to: Ring, max: u32, least: u32, most: u32): u32 {
+    return 0;
+  }
+
+  giveTo(to: Ring, max: u32, bytes: u32): u32 {
+    return 0;
   }
 
   /** The second half of a descriptor, which is all that the device has to say. */

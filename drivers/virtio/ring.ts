@@ -43,6 +43,8 @@ export abstract class Ring {
   outstanding: u32 = 0;
   /** Bytes of the net header in front of each packet's first segment. */
   headerBytes: u32 = PLAIN_HEADER_BYTES;
+  /** What the last `relay` has moved, in bytes. */
+  movedBytes: u64 = 0;
   protected eventIdx: bool = false;
   protected indirect: bool = false;
   protected inOrder: bool = false;
@@ -120,6 +122,18 @@ export abstract class Ring {
    * happened.
    */
   abstract take(burst: Burst, max: u32): u32;
+
+  /**
+   * Offers packets that the device has finished with at once on `to`, of another device, for reading,
+   * net header included, which is cleared: frames that nobody looks at. Only as long as both rings
+   * are straight and of one format, at most `max` and what `to` has room for, and not beyond one
+   * whose used length is not from `least` to `most`; the rest is for `take`. Answers how many;
+   * `movedBytes` are their used lengths. Not seen before `publish`.
+   */
+  abstract relay(to: Ring, max: u32, least: u32, most: u32): u32;
+
+  /** The same for packets that the device has read, on a ring where they get `bytes` to write. */
+  abstract giveTo(to: Ring, max: u32, bytes: u32): u32;
 
   /** Whether the device has finished with packets that nobody has taken. */
   abstract hasUsed(): bool;

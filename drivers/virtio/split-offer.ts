@@ -138,7 +138,7 @@ export abstract class SplitOffer extends Ring {
     this.outstanding += count;
   }
 
-  private offerAt(id: u32, packet: Packet, meta: u64): void {
+  protected offerAt(id: u32, packet: Packet, meta: u64): void {
     this.ids.hold(id, packet, 1);
     this.describe(id, this.dma + packet.buffer, meta);
   }
@@ -163,10 +163,16 @@ export abstract class SplitOffer extends Ring {
 
   offerAgain(count: u32): bool {
     if (!this.ids.straight) return false;
+    this.advance(count);
+    return true;
+  }
+
+  /** `count` places of the straight ring are offered. */
+  @inline
+  protected advance(count: u32): void {
     this.availIdx += count;
     this.free -= count;
     this.outstanding += count;
-    return true;
   }
 
   nextHeld(ahead: u32): usize {

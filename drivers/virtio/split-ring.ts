@@ -5,16 +5,26 @@
 import * as machine from "../../kernel/machine";
 import { BURST_MAX, Burst, Packet } from "../net/packet";
 import { BufferIds } from "./buffer-ids";
-import { DESC_BYTES, INDIRECT_MAX, RingFault } from "./ring";
+import { clearHeader } from "../net/header";
+import { DESC_BYTES, DESC_F_WRITE, INDIRECT_MAX, Ring, RingFault, RingOptions } from "./ring";
 import { META, SplitOffer } from "./split-offer";
 
 const AVAIL_F_NO_INTERRUPT: u32 = 1;
 
 export class SplitRing extends SplitOffer {
+  /** The element that `relay` has read and left to `take`: nothing is read twice. */
+  private seen: u64 = 0;
+  private hasSeen: bool = false;
+
   /** Bytes of memory that a ring of `size` entries takes, rounding included. */
   static bytes(size: u32, chains: bool): u32 {
     const tables = chains ? size * INDIRECT_MAX * DESC_BYTES : 0;
     return size * (2 * DESC_BYTES + 2 + 8 + 2) + BufferIds.bytes(size) + tables + 4096 + 6 * 64;
+  }
+
+  reset(options: RingOptions): void {
+    super.reset(options);
+    this.hasSeen = false;
   }
 
   // ---- taking back ------------------------------------------------------------------------------
@@ -32,7 +42,8 @@ export class SplitRing extends SplitOffer {
     if (count == 0) return 0;
     if (this.batchLeft != 0) return this.takeInOrder(burst, count, ready);
     const position = this.usedIdx;
-    let element = this.element(position);
+    let element = this.hasSeen ? this.seen : this.element(position);
+    this.hasSeen = false;
     let taken: u32 = 0;
     if (this.ids.straight) {
       const mask = this.mask;
@@ -155,6 +166,60 @@ export class SplitRing extends SplitOffer {
     burst.count = filled + count;
     this.retire(count, freed);
     return count;
+  }
+
+  // ---- from ring to ring ------------------------------------------------------------------------
+
+  relay(to: Ring, max: u32, least: u32, most: u32): u32 {
+    return to instanceof SplitRing ? this.move(<SplitRing>to, max, least, most, 0) : 0;
+  }
+
+  giveTo(to: Ring, max: u32, bytes: u32): u32 {
+    const meta = <u64>bytes | ((<u64>DESC_F_WRITE) << 32);
+    return to instanceof SplitRing ? this.move(<SplitRing>to, max, 0, u32.MAX_VALUE, meta) : 0;
+  }
+
+  /** `take` and `offerRun` in one. `meta`: as in `offerRun`; 0: for reading, as long as was used. */
+  private move(to: SplitRing, max: u32, least: u32, most: u32, meta: u64): u32 {
+    if (!this.ids.straight || !to.ids.straight || this.batchLeft != 0 || this.hasSeen) return 0;
+    const position = this.usedIdx;
+    const ready = (machine.sharedRead16(this.used + 2) - position) & 0xffff;
+    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
+    machine.acquire();
+    // More than are outstanding is a fault, and `take` says so.
+    if (ready > this.outstanding) return 0;
+    const count = min(min(ready, max), to.free);
+    const mask = this.mask;
+    const elements = this.used + 4;
+    const held = this.ids.held;
+    const intoMask = to.mask;
+    const intoHeld = to.ids.held;
+    const shadow = to.descShadow;
+    let into = to.availIdx & intoMask;
+    let place = position & mask;
+    let bytes: u64 = 0;
+    let moved: u32 = 0;
+    for (; moved < count; moved++) {
+      const element = machine.sharedRead64(elements + (place << 3));
+      const length = <u32>(element >> 32);
+      if (<u32>element != place || length - least > most - least) {
+        this.seen = element;
+        this.hasSeen = true;
+        break;
+      }
+      const packet = changetype<Packet>(load<usize>(held + (place << 3)));
+      if (meta == 0) clearHeader(packet.buffer);
+      const whole = meta == 0 ? <u64>length : meta;
+      const same = load<u32>(intoHeld + (into << 3)) == changetype<usize>(packet);
+      if (!same || load<u64>(shadow + (into << 4), META) != whole) to.offerAt(into, packet, whole);
+      bytes += length;
+      place = (place + 1) & mask;
+      into = (into + 1) & intoMask;
+    }
+    this.retire(moved, moved);
+    to.advance(moved);
+    this.movedBytes = bytes;
+    return moved;
   }
 
   hasUsed(): bool {

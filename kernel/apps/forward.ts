@@ -3,7 +3,12 @@
  * came in. runner.ts makes one for each lane; lanes.ts joins the two of a CPU, which share one pool
  * of packets, so that a buffer may be in either NIC's ring.
  *
- *   NIC 0 receive ring -> burst -> NIC 1 transmit ring -> pool -> any receive ring
+ *   NIC 0 receive ring -> burst -> NIC 1 transmit ring -> NIC 0 receive ring
+ *
+ * As many packets are under way as the receive ring has places: what it lacks is what the transmit
+ * ring has. They come back in the order in which they went, so every lap a packet is in the same
+ * places of both rings, and a descriptor that did not change is not written (split-offer.ts). What
+ * is dropped, or stays for long, or comes out of order, is made up for from the pool.
  *
  * Nothing waits between the rings: what the other NIC has no room for is dropped and counted. A
  * packet is only forwarded when another one is free to take its place in the receive ring, and a
@@ -50,29 +55,55 @@ export class Forward {
   /** Takes a burst and sends it on. False when there was none. */
   step(): bool {
     const pair = this.pair;
+    const other = this.other;
     const received = this.received;
     received.clear();
-    // The sleep that follows is cut short while there are sent packets to be had.
-    pair.reclaim();
-    // Also when it holds merged packets whose last buffers are yet to come.
-    const taken = pair.take(received, BURST_MAX);
-    if (taken > 0) this.pass();
-    pair.refill();
+    if (other == null || !other.running) {
+      pair.reclaim();
+      const lost = pair.take(received, BURST_MAX);
+      this.dropAll();
+      pair.refill();
+      return lost > 0;
+    }
+    const out = other.pair;
+    if (out.txRoom() < BURST_MAX) this.recycle(out);
+    let taken = config.mac == config.Mac.Keep ? this.relay(out) : 0;
+    if (taken == 0) {
+      // Also when it holds merged packets whose last buffers are yet to come.
+      taken = pair.take(received, BURST_MAX);
+      if (taken > 0) this.pass(out, other.link.mac);
+    }
+    this.recycle(out);
     return taken > 0;
   }
 
-  /** Sends what was received, as far as there is room. */
-  private pass(): void {
-    const other = this.other;
-    if (other == null || !other.running) {
-      this.dropAll();
-      return;
-    }
-    const out = other.pair;
+  /** The short way, from ring to ring. */
+  private relay(out: QueuePair): u32 {
+    const room = this.buffersMax - min(this.buffersMax, out.tx.buffers);
+    const moved = this.pair.rx.relay(out.tx, min(room, BURST_MAX));
+    if (moved > 0) out.tx.kick();
+    return moved;
+  }
+
+  /** Gives the receive ring what the other NIC has sent, and what it lacks beside that. */
+  private recycle(out: QueuePair): void {
+    const rx = this.pair.rx;
+    const tx = out.tx;
+    const ring = rx.ring;
+    const before = ring.outstanding;
+    const isMore = before + tx.buffers > ring.size;
+    // Too many are under way, or they come back out of order.
+    if (isMore || rx.takeOver(tx) == 0) tx.reclaim(tx.ring.size);
+    const wanted = max(ring.size - min(ring.size, tx.buffers), ring.size >> 1);
+    if (ring.outstanding < wanted) rx.provideUpTo(wanted - ring.outstanding);
+    if (ring.outstanding != before) rx.kick();
+  }
+
+  /** Sends what was received, as far as there is room. `own`: the other NIC's MAC. */
+  private pass(out: QueuePair, own: usize): void {
     const received = this.received;
     const sent = this.sent;
     sent.clear();
-    out.reclaim();
     const pool = this.pair.pool;
     // A ring with few descriptors can hold many buffers.
     if (pool.free < BURST_MAX || out.tx.buffers >= this.buffersMax)
@@ -99,7 +130,7 @@ export class Forward {
       room -= slots;
       spare -= segments;
       buffers += segments;
-      if (config.mac != config.Mac.Keep) rewrite(packet, other.link.mac);
+      if (config.mac != config.Mac.Keep) rewrite(packet, own);
       sent.push(packet);
     }
     out.submit(sent);

@@ -5,58 +5,15 @@
 import { assert, parseUdpFrame, suite } from "qemu-test-harness";
 import { type Guest, STATIC_IP, startGuest } from "../model/guest";
 import { UDP_FRAME_HEADERS } from "../model/net/peer";
-import type { Chain } from "../model/virtio/chain";
-import type { DeviceRing } from "../model/virtio/device-ring";
 import { FORMATS, PACKED, prefixOf, SPLIT, without } from "./ring-formats";
 import { free } from "./ring-load";
+import { driverBytes, overtake, watchTwice } from "./ring-watch";
 
 const test = suite("straight rings");
 
 const SIZE = 64;
 const SOURCE = `${STATIC_IP} app=source size=100`;
 const UDP_CHECKSUM = UDP_FRAME_HEADERS - 2;
-
-/**
- * Gives back in reverse order what a turn of the device has finished with, whenever `when` says so;
- * from now on.
- */
-function overtake(ring: DeviceRing, when: (turn: number) => boolean): void {
-  const give = ring.give.bind(ring);
-  const publish = ring.publish.bind(ring);
-  const finished: { chain: Chain; bytes: number }[] = [];
-  let turn = 0;
-  ring.give = (chain, bytes) => {
-    finished.push({ chain, bytes });
-  };
-  ring.publish = () => {
-    if (when(turn++)) finished.reverse();
-    for (const { chain, bytes } of finished.splice(0)) give(chain, bytes);
-    publish();
-  };
-}
-
-/** Watches that no two buffers that a ring's device holds are at one address. */
-function watchTwice(ring: DeviceRing): { readonly seen: number } {
-  const held = new Map<Chain, number>();
-  const watch = { seen: 0 };
-  const take = ring.take.bind(ring);
-  const give = ring.give.bind(ring);
-  ring.take = () => {
-    const chain = take();
-    const [first] = chain.segments;
-    assert.ok(first !== undefined);
-    const { address } = first;
-    assert.ok(![...held.values()].includes(address), `a buffer at ${address} is offered twice`);
-    held.set(chain, address);
-    watch.seen++;
-    return chain;
-  };
-  ring.give = (chain, bytes) => {
-    assert.ok(held.delete(chain));
-    give(chain, bytes);
-  };
-  return watch;
-}
 
 /** Numbered datagrams in bursts, echoed in any order; each must come back once. */
 function echoAll(guest: Guest, from: number, to: number, burst: number): void {
@@ -195,16 +152,6 @@ for (const format of FORMATS) {
   }
 }
 
-/** The part of a ring that only the driver writes, as bytes. */
-function driverBytes(guest: Guest, queue: "rx" | "tx"): { desc: Buffer; avail: Buffer } {
-  const { desc, driver, size } = guest.nic.live(queue).queue;
-  const bytes = (at: number, length: number) => {
-    const { array, base } = guest.machine.ram.find(at, length, "ring");
-    return Buffer.from(array.subarray(at - base, at - base + length));
-  };
-  return { desc: bytes(desc, 16 * size), avail: bytes(driver + 4, 2 * size) };
-}
-
 for (const { app, queue } of [
   { app: "app=sink", queue: "rx" },
   { app: SOURCE, queue: "tx" },
@@ -226,9 +173,9 @@ for (const { app, queue } of [
       }
     };
     turn(2 * SIZE);
-    const before = driverBytes(guest, queue);
+    const before = driverBytes(guest.machine, guest.nic.live(queue).queue);
     turn(5 * SIZE + 3);
-    assert.equal(driverBytes(guest, queue), before);
+    assert.equal(driverBytes(guest.machine, guest.nic.live(queue).queue), before);
     const ids = Array.from({ length: SIZE }, (_, i) => before.avail.readUInt16LE(2 * i));
     assert.equal(ids, [...ids.keys()], "the avail ring holds the ids in turn");
   });
