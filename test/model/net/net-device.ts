@@ -345,11 +345,16 @@ export class NetDevice implements Worker {
     if (ring.wantsInterrupt()) this.pci.interruptQueue(queue);
   }
 
+  /** A ring that makes no sense is full. */
+  private heldIn({ queue, ring }: Live): number {
+    return this.machine.violations.guard(() => ring.held()) ?? queue.size;
+  }
+
   needsGuest(cpu: Vcpu): string | undefined {
     if (this.isBroken || !this.pci.common.isLive) return undefined;
     for (const { rx, tx } of this.pairs) {
       // With hardly room to answer it may leave them where they are until we have sent something.
-      const held = tx.queue.enabled ? tx.ring.held() : 0;
+      const held = tx.queue.enabled ? this.heldIn(tx) : 0;
       if (!rx.queue.enabled || held > Math.max(0, tx.queue.size - SEGMENTS_MAX)) continue;
       const unread = rx.cpu === cpu ? rx.audit.unread() : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;
