@@ -2,10 +2,11 @@
  * The control queue: one command at a time, of which the driver never waits longer than it says.
  * Made by device.ts; commands.ts knows what to say with it. virtio 1.4 §5.1.9.5
  *
- * A command is one chain of two descriptors in memory of our own:
+ * A command is one chain of two descriptors in memory of our own, the first of them a copy: what was
+ * said is told again after a reset (settings.ts), and must be what we said.
  *
- *   out   class 1 | command 1 | data ...            the device reads
- *   in    ack 1 | result ...                        the device writes
+ *   shown  class 1 | command 1 | data ...            the device reads
+ *   into   ack 1 | result ...                        the device writes
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
@@ -50,6 +51,8 @@ export class ControlQueue {
   private resultMax: u32 = 0;
   private deadline: u64 = 0;
   private readonly out: usize = allocate(HEAD_BYTES + CONTROL_DATA_BYTES, 64);
+  /** What the device is shown of it: what it may write there, we never read. */
+  private readonly shown: usize = allocate(HEAD_BYTES + CONTROL_DATA_BYTES, 64);
   /** One byte in front of a cache line, so that the result behind the ack is aligned. */
   private readonly into: usize = allocate(64 + CONTROL_DATA_BYTES, 64) + 63;
   private readonly token: Packet = new Packet();
@@ -111,7 +114,8 @@ export class ControlQueue {
     this.resultMax = resultMax;
     store<u8>(this.into, <u8>ACK_NONE);
     const ring = this.ring;
-    ring.offerCommand(this.token, this.out, bytes, this.into, 1 + resultMax);
+    memory.copy(this.shown, this.out, bytes);
+    ring.offerCommand(this.token, this.shown, bytes, this.into, 1 + resultMax);
     ring.publish();
     if (ring.needsNotification()) this.doorbell.ring(ring);
     this.state = ControlState.Pending;

@@ -221,6 +221,7 @@ const plug: Act = ({ guest }, a, b) => {
   if (kind === 1 && !isThere) {
     const { sender } = guest.plugIn(index, { ...nic.options, hasFirmware: false });
     sender.onTransmit = nic.sender.onTransmit;
+    sender.isDiscarding = nic.sender.isDiscarding;
   }
   if (kind === 2) guest.machine.pci.hotplug?.ask(nic.options.bdf >> 8, (nic.options.bdf >> 3) & 31);
   const port = rootPortOf(guest);

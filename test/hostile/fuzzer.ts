@@ -3,11 +3,14 @@
 
 import { Random } from "../model/random";
 import { Benches } from "./benches";
-import type { Attack, Case, Setup } from "./cases";
+import { type Attack, type Case, isLife, type Setup } from "./cases";
 import { anyCase, likeCase } from "./generators";
 import { openModule } from "./open-module";
 
-/** How often each setup has its turn: a case with 64 KiB buffers, or a boot, costs ten others. */
+/** A running guest's turns for one of a guest that boots or lives for a case, which costs more. */
+const RUNNING_TURNS = 3;
+
+/** How often each setup has its turn; those of running guests RUNNING_TURNS times as often. */
 const TURNS: readonly (readonly [Setup, number])[] = [
   ["plain", 16],
   ["merging", 18],
@@ -59,7 +62,10 @@ export class Fuzzer {
   ) {
     this.benches = new Benches(openModule(module));
     this.random = new Random(seed);
-    this.turns = TURNS.flatMap(([setup, turns]) => Array.from({ length: turns }, () => setup));
+    this.turns = TURNS.flatMap(([setup, turns]) => {
+      const isDear = setup === "boot" || isLife(setup);
+      return Array.from({ length: turns * (isDear ? 1 : RUNNING_TURNS) }, () => setup);
+    });
   }
 
   /** Objects of the model that were found changed though they had not been known to change. */

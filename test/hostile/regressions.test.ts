@@ -75,6 +75,38 @@ for (const [line, gone] of FORGOTTEN) {
   });
 }
 
+for (const [line] of FORGOTTEN) {
+  test(`§5.1.9.5: '${line}' is told again as it was said, whatever the device writes into it`, () => {
+    const guest = makeSetup("control", openModule(MODULE)).start();
+    const { console, ram } = guest.machine;
+    const { control } = guest.nic;
+    let last = { address: 0, bytes: 0 };
+    ram.onAccess = (address, bytes) => {
+      last = { address, bytes };
+    };
+    // What the device has read last before it answers is the command.
+    control.tamper = (_, usual) => {
+      const arena = ram.find(last.address, last.bytes, "the command");
+      const start = last.address - arena.base;
+      arena.array.fill(0xee, start, start + last.bytes);
+      return usual;
+    };
+    console.type(line);
+    guest.until(() => console.find("control") !== undefined, "the command is carried out");
+    control.tamper = undefined;
+    const [said] = control.commands.splice(0);
+    guest.nic.pci.needReset();
+    guest.settle();
+    const again = control.commands.filter(
+      (one) => one.class === said?.class && one.command === said.command,
+    );
+    assert.ok(said !== undefined && again.length > 0, "it is told again");
+    for (const one of again) assert.equal(one.data, said?.data);
+    assert.equal(guest.errors(), ["the device needs a reset"]);
+    assert.equal(guest.problems(), []);
+  });
+}
+
 for (const txSize of [16, 64]) {
   for (const app of ["sink", "idle"]) {
     test(`§2.7.7: ${app} with a transmit ring of ${txSize} sleeps on packets that were sent`, (t) => {

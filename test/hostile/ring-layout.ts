@@ -37,11 +37,16 @@ export interface Descriptor {
   readonly flags: number;
 }
 
+/** The address that a descriptor begins with, without a bigint: this is done for every slot. */
+export function addressAt(view: DataView, at: number): number {
+  return view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true);
+}
+
 export function descriptorAt({ cpu, queue, ring }: Live, slot: number): Descriptor {
   const { view } = cpu.arena;
   const at = queue.desc - cpu.arena.base + DESC_BYTES * slot;
   return {
-    address: Number(view.getBigUint64(at, true)),
+    address: addressAt(view, at),
     bytes: view.getUint32(at + 8, true),
     flags: view.getUint16(at + (ring.options.packed ? 14 : 12), true),
   };

@@ -130,7 +130,8 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     net: { features: FORWARDED },
     more: { features: [...FORWARDED, "in_order"] },
     memoryMib: LARGE_MEMORY_MIB,
-    commandLine: "app=forward",
+    // The addresses are for the apps that a `word` may put in its place: there is no DHCP server.
+    commandLine: `app=forward ${BOTH_WAYS}`,
   },
   slots: {
     net: { features: [...PACKED_FEATURES, ...CONTROL, "ring_reset"] },

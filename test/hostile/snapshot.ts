@@ -97,8 +97,8 @@ class KeptBytes implements Kept {
   private readonly live: Buffer;
   private readonly copy: Buffer;
 
-  constructor({ buffer, byteOffset, byteLength }: ArrayBufferView) {
-    this.live = Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength);
+  constructor({ buffer, byteOffset }: ArrayBufferView, first: number, bytes: number) {
+    this.live = Buffer.from(buffer as ArrayBuffer, byteOffset + first, bytes);
     this.copy = Buffer.from(this.live);
   }
 
@@ -107,6 +107,15 @@ class KeptBytes implements Kept {
     this.copy.copy(this.live);
     return true;
   }
+}
+
+/** In pages, for most of what is large is never written. */
+function keepBytes(view: ArrayBufferView): Kept[] {
+  const kept: Kept[] = [];
+  for (let first = 0; first < view.byteLength; first += PAGE_BYTES) {
+    kept.push(new KeptBytes(view, first, Math.min(PAGE_BYTES, view.byteLength - first)));
+  }
+  return kept;
 }
 
 /** All that can be reached from `root` through properties, elements and entries. */
@@ -118,7 +127,7 @@ function keepAll(root: object, skip: ReadonlySet<object>): Kept[] {
     if (typeof value !== "object" || value === null || seen.has(value)) continue;
     seen.add(value);
     if (ArrayBuffer.isView(value)) {
-      if (!(value instanceof DataView)) kept.push(new KeptBytes(value));
+      if (!(value instanceof DataView)) kept.push(...keepBytes(value));
     } else if (Array.isArray(value)) {
       kept.push(new KeptArray(value));
       waiting.push(...value.filter((one) => one !== undefined));
@@ -200,7 +209,9 @@ export class Snapshot {
 
   /** `roots`: what holds the model's state; `skip`: what is constant, and large. */
   constructor(machine: Machine, roots: readonly object[], skip: readonly object[] = []) {
-    this.all = keepAll([machine, ...roots], new Set([machine.module, ...skip]));
+    // Linear memory is not the model's: it is kept beside its objects.
+    const memories = machine.cpus.map(({ arena }) => arena.array);
+    this.all = keepAll([machine, ...roots], new Set([machine.module, ...memories, ...skip]));
     this.cold = [...this.all];
     this.cpus = machine.cpus.map((cpu) => new KeptCpu(cpu.arena.array, cpu.exports));
   }

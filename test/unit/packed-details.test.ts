@@ -304,4 +304,25 @@ for (const { name, features } of OTHER_FORMATS) {
   });
 }
 
+for (const [who, lies] of [
+  ["the device's own lie is not judged", true],
+  ["an id beyond the ring is the driver's fault", false],
+] as const) {
+  test(`packed: where an offer says what nobody may say, ${who}`, (t) => {
+    const guest = packedGuest(t);
+    const { cpu, packed, queue } = guest.nic.live("tx");
+    const { slot } = packed.used;
+    // What a device writes over an offer whose flags the driver is about to write.
+    packed.lieInSlot(slot, queue.size, 60, 0);
+    const at = queue.desc - cpu.arena.base + 16 * slot;
+    if (!lies) cpu.arena.view.setUint32(at + 8, 61, true);
+    cpu.arena.view.setUint16(at + 14, F_AVAIL, true);
+    queue.kicked = true;
+    guest.nic.turn();
+    const found = guest.machine.violations.take(/buffer id \d+ in a ring/);
+    assert.is(found.length, lies ? 0 : 1);
+    assert.is(guest.nic.isBroken, true);
+  });
+}
+
 test.run();

@@ -22,6 +22,8 @@ const IMAGE_BASE = 1 << 20;
 
 export class Bus {
   private regions: Region[] = [];
+  /** The region of the last access. */
+  private last: Region | undefined;
   /** Where something was that has left: reads give all ones, and nobody minds. */
   private readonly vacated: { readonly base: number; readonly bytes: number }[] = [];
   /** Physical page number of each page of the window. */
@@ -44,6 +46,7 @@ export class Bus {
   /** The region leaves, and what the guest still does there is not its fault. */
   remove(region: Region): void {
     this.regions = this.regions.filter((other) => other !== region);
+    this.last = undefined;
     this.vacated.push({ base: region.base, bytes: region.bytes });
   }
 
@@ -82,8 +85,14 @@ export class Bus {
   }
 
   private find(physical: number, width: Width): Region | undefined {
-    for (const region of this.regions) {
-      if (physical < region.base || physical + width > region.base + region.bytes) continue;
+    const { last } = this;
+    // Nearly every access is to where the one before was.
+    const region =
+      last !== undefined && lies(last, physical, width)
+        ? last
+        : this.regions.find((one) => lies(one, physical, width));
+    if (region !== undefined) {
+      this.last = region;
       // Tables are memory, and packed; registers are neither.
       if (physical % width !== 0 && !(region instanceof Rom)) {
         this.violations.add(`${region.name}: ${8 * width}-bit access at ${physical.toString(16)}`);
@@ -97,6 +106,11 @@ export class Bus {
     this.violations.add(`nothing answers at physical address 0x${physical.toString(16)}`);
     return undefined;
   }
+}
+
+function lies(region: Region, physical: number, width: Width): boolean {
+  const { base } = region;
+  return physical >= base && physical + width <= base + region.bytes;
 }
 
 /** Firmware's tables: bytes that can be read and not written. */

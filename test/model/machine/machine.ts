@@ -241,7 +241,9 @@ export class Machine {
   }
 
   private turnWorkers(): boolean {
-    return this.workers.map((worker) => worker.turn()).includes(true);
+    let worked = false;
+    for (const worker of this.workers) worked = worker.turn() || worked;
+    return worked;
   }
 
   /**
@@ -284,8 +286,9 @@ export class Machine {
 
   /** Lets time pass to the next deadline. False when nobody has one. */
   private passTime(limit: number): boolean {
-    const deadlines = [...this.cpus, ...this.workers].map(({ deadline }) => deadline);
-    const deadline = Math.min(...deadlines, limit);
+    let deadline = limit;
+    for (const cpu of this.cpus) deadline = Math.min(deadline, cpu.deadline);
+    for (const worker of this.workers) deadline = Math.min(deadline, worker.deadline);
     if (deadline === Infinity) return false;
     this.clock.now = Math.max(this.clock.now, deadline);
     return deadline < limit;

@@ -19,6 +19,13 @@ export const MAILBOX_WORDS = 64 * 1024;
 /** When a vCPU may run again: 0 at once, Infinity only for an interrupt. */
 type Deadline = number;
 
+/** Pointers from `start` on and below `end`, and who wants to know of them. */
+interface Watched {
+  readonly start: number;
+  readonly end: number;
+  readonly watcher: Watcher;
+}
+
 interface Exports {
   boot(): void;
   step(): bigint;
@@ -50,7 +57,8 @@ export class Vcpu {
   private callLimit = 0;
   private memoryLimit = Infinity;
   readonly exports: Exports;
-  private readonly watchers = new Map<number, Watcher>();
+  /** Ranges of linear memory: few, so that they are tried one after the other. */
+  private watched: readonly Watched[] = [];
 
   constructor(
     readonly machine: Machine,
@@ -93,13 +101,21 @@ export class Vcpu {
     this.interruptTotal++;
   }
 
-  /** Tells `watcher` of shared accesses at a physical address. */
-  watch(physical: number, watcher: Watcher): void {
-    this.watchers.set(physical - this.arena.base, watcher);
+  /** Tells `watcher` of shared accesses to so many bytes at a physical address. */
+  watch(physical: number, bytes: number, watcher: Watcher): void {
+    const start = physical - this.arena.base;
+    this.watched = [...this.watched, { start, end: start + bytes, watcher }];
   }
 
-  unwatch(physical: number): void {
-    this.watchers.delete(physical - this.arena.base);
+  unwatch(watcher: Watcher): void {
+    this.watched = this.watched.filter((one) => one.watcher !== watcher);
+  }
+
+  private watcherOf(pointer: number): Watcher | undefined {
+    for (const { start, end, watcher } of this.watched) {
+      if (pointer >= start && pointer < end) return watcher;
+    }
+    return undefined;
   }
 
   /** Runs guest code; its end, wanted or not, is the machine's. */
@@ -162,17 +178,16 @@ export class Vcpu {
 
   private sharedRead16(pointer: number): number {
     this.meet();
-    const watcher = this.watchers.get(pointer);
     const value = this.arena.view.getUint16(pointer, true);
     this.saw(value);
-    watcher?.read(pointer + this.arena.base, value);
+    this.watcherOf(pointer)?.read(pointer + this.arena.base, value);
     return value;
   }
 
   private sharedRead32(pointer: number): number {
     this.enter();
     const value = this.arena.view.getUint32(pointer, true);
-    this.watchers.get(pointer)?.read(pointer + this.arena.base, value);
+    this.watcherOf(pointer)?.read(pointer + this.arena.base, value);
     return value;
   }
 
@@ -180,14 +195,14 @@ export class Vcpu {
     this.meet();
     const value = this.arena.view.getBigUint64(pointer, true);
     this.saw(Number(value));
-    this.watchers.get(pointer)?.read(pointer + this.arena.base, 0);
+    this.watcherOf(pointer)?.read(pointer + this.arena.base, 0);
     return value;
   }
 
   private sharedWrite16(pointer: number, value: number): void {
     this.meet();
     this.arena.view.setUint16(pointer, value, true);
-    this.watchers.get(pointer)?.write(pointer + this.arena.base, value & 0xffff);
+    this.watcherOf(pointer)?.write(pointer + this.arena.base, value & 0xffff);
   }
 
   private commandLine(pointer: number, capacity: number): number {

@@ -57,6 +57,7 @@ export class NetDevice implements Worker {
   /** The queues that run, between DRIVER_OK and the next reset. */
   pairs: LivePair[] = [];
   controlLive: Live | undefined;
+  private lives: readonly Live[] = [];
   /** How many of the pairs are in use: 1 until the driver asked for more. */
   active = 1;
   /** Chooses the pair for a received frame, before everything else. */
@@ -243,27 +244,32 @@ export class NetDevice implements Worker {
     return live;
   }
 
-  private get lives(): Live[] {
+  /** All queues that run. */
+  private listLives(): void {
     const control = this.controlLive === undefined ? [] : [this.controlLive];
-    return [...this.pairs.flatMap(({ rx, tx }) => [rx, tx]), ...control];
+    this.lives = [...this.pairs.flatMap(({ rx, tx }) => [rx, tx]), ...control];
   }
 
   // ---- its life --------------------------------------------------------------------------------
 
   private start(): void {
     const { queues } = this.pci.common;
-    this.isBroken = false;
+    // One that has set FEATURES_OK itself does not know what its rings look like: it does nothing.
+    this.isBroken = !this.pci.common.hasAgreed;
     this.active = 1;
     this.state = new ControlState();
     this.flows.forget();
+    if (this.isBroken) return;
     const control = this.accepts("ctrl_vq") ? queues[this.controlIndex] : undefined;
     const end = control?.index ?? queues.length;
     for (let index = 0; index + 1 < end; index += 2) {
       const [rx, tx] = [queues[index], queues[index + 1]];
       if (rx?.enabled !== true || tx?.enabled !== true) break;
       this.pairs.push({ rx: this.open(rx, "receive"), tx: this.open(tx, "transmit") });
+      this.listLives();
     }
     if (control !== undefined) this.controlLive = this.open(control, "command");
+    this.listLives();
   }
 
   /** One queue alone was reset and is set up again; what waited for it goes on waiting. */
@@ -277,6 +283,7 @@ export class NetDevice implements Worker {
     const live = this.open(queue, isRx ? "receive" : "transmit");
     live.waiting.push(...old.waiting);
     this.pairs[queue.index >> 1] = isRx ? { ...pair, rx: live } : { ...pair, tx: live };
+    this.listLives();
   }
 
   private open(queue: Queue, use: "receive" | "transmit" | "command"): Live {
@@ -295,6 +302,7 @@ export class NetDevice implements Worker {
     this.control.stop();
     this.pairs = [];
     this.controlLive = undefined;
+    this.lives = [];
   }
 
   settle(cpu: Vcpu): void {
@@ -345,11 +353,16 @@ export class NetDevice implements Worker {
     if (ring.wantsInterrupt()) this.pci.interruptQueue(queue);
   }
 
+  /** A ring that makes no sense is full. */
+  private heldIn({ queue, ring }: Live): number {
+    return this.machine.violations.guard(() => ring.held()) ?? queue.size;
+  }
+
   needsGuest(cpu: Vcpu): string | undefined {
     if (this.isBroken || !this.pci.common.isLive) return undefined;
     for (const { rx, tx } of this.pairs) {
       // With hardly room to answer it may leave them where they are until we have sent something.
-      const held = tx.queue.enabled ? tx.ring.held() : 0;
+      const held = tx.queue.enabled ? this.heldIn(tx) : 0;
       if (!rx.queue.enabled || held > Math.max(0, tx.queue.size - SEGMENTS_MAX)) continue;
       const unread = rx.cpu === cpu ? rx.audit.unread() : 0;
       if (unread > 0) return `${unread} buffers in ${rx.queue.name} are unread`;

@@ -20,6 +20,9 @@ export class NetSender {
   lastSegments = 0;
   lastHeader: NetHeader = PLAIN;
 
+  /** Nobody wants the frames: they are judged, and not finished. */
+  isDiscarding = false;
+
   constructor(private readonly device: NetDevice) {}
 
   /** Takes a batch. True if there was anything. */
@@ -43,6 +46,14 @@ export class NetSender {
     return done > 0;
   }
 
+  /** Does what was left to the device. */
+  private handOut(header: NetHeader, frame: Buffer, pair: number): void {
+    for (const piece of finish(header, frame)) {
+      if (this.onTransmit === undefined) this.frames.push(piece);
+      else this.onTransmit(piece, pair);
+    }
+  }
+
   private send(live: Live, chain: Chain, pair: number): void {
     const content = chain.read();
     const header = parseHeader(content);
@@ -57,10 +68,7 @@ export class NetSender {
     this.lastHeader = header;
     this.onHandedOver?.(header, frame, chain);
     if (this.device.active > 1) this.device.flows.sent(frame, pair);
-    for (const piece of finish(header, frame)) {
-      if (this.onTransmit === undefined) this.frames.push(piece);
-      else this.onTransmit(piece, pair);
-    }
+    if (!this.isDiscarding) this.handOut(header, frame, pair);
     live.count(frame.length);
     live.ring.give(chain, 0);
   }

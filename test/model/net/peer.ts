@@ -34,6 +34,14 @@ export const PEER_PORT = 40_000;
 /** Ethernet, IPv4 and UDP headers. */
 export const UDP_FRAME_HEADERS = 42;
 
+/** Where the destination port of a datagram without IPv4 options is. */
+const DESTINATION_PORT_AT = 36;
+
+function mayBeDhcp(frame: Buffer): boolean {
+  if (frame.length < UDP_FRAME_HEADERS) return false;
+  return frame.readUInt16BE(DESTINATION_PORT_AT) === DHCP_SERVER_PORT;
+}
+
 export class Peer {
   /** Frames from the guest, DHCP left out. */
   readonly frames: Buffer[] = [];
@@ -54,7 +62,8 @@ export class Peer {
   }
 
   private take(frame: Buffer): void {
-    const packet = parseUdpFrame(frame);
+    // Nearly all frames are none, and parsing one costs much more than this look.
+    const packet = mayBeDhcp(frame) ? parseUdpFrame(frame) : undefined;
     if (packet?.udp.destinationPort === DHCP_SERVER_PORT)
       this.serveDhcp(parseDhcp(packet.udp.payload));
     else this.frames.push(frame);

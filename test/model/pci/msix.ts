@@ -67,10 +67,10 @@ export class Msix {
     const control = this.config.bytes.readUInt16LE(this.control);
     if ((control & CONTROL_ENABLE) === 0 || (control & CONTROL_MASK_ALL) !== 0) return;
     for (const entry of this.pending) {
-      const [low = 0, high = 0, data = 0, mask = 1] = this.table.subarray(4 * entry, 4 * entry + 4);
-      if ((mask & 1) !== 0) continue;
+      const word = (index: number) => this.table[4 * entry + index] ?? 0;
+      if ((word(3) & 1) !== 0) continue;
       this.pending.delete(entry);
-      this.sendMessage(entry, low, high, data);
+      this.sendMessage(entry, word(0), word(1), word(2));
     }
   }
 

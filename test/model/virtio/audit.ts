@@ -17,7 +17,6 @@ export class QueueAudit implements RingAudit {
   consumed = 0;
   private readonly queue: Queue;
   private readonly eventIdx: boolean;
-  private readonly words: readonly number[];
   private readonly availFlags: number;
   private readonly availIdx: number;
   private readonly usedEvent: number;
@@ -51,10 +50,8 @@ export class QueueAudit implements RingAudit {
     this.usedIdx = device + 2;
     this.usedRing = device + 4;
     this.availEvent = device + 4 + 8 * size;
-    const elements = Array.from({ length: size }, (_, i) => this.usedRing + 8 * i);
-    const { availFlags, availIdx, usedEvent, usedFlags, usedIdx, availEvent } = this;
-    this.words = [availFlags, availIdx, usedEvent, usedFlags, usedIdx, availEvent, ...elements];
-    for (const word of this.words) cpu.watch(word, this);
+    cpu.watch(driver, 6 + 2 * size, this);
+    cpu.watch(device, 6 + 8 * size, this);
     this.current = cpu.arena.view.getUint16(this.availIdx - cpu.arena.base, true);
   }
 
@@ -67,7 +64,7 @@ export class QueueAudit implements RingAudit {
   abandon(): void {
     this.due = false;
     this.fullsAtRequest = -1;
-    for (const word of this.words) this.cpu.unwatch(word);
+    this.cpu.unwatch(this);
   }
 
   // ---- what the driver does --------------------------------------------------------------------
@@ -110,7 +107,8 @@ export class QueueAudit implements RingAudit {
   }
 
   private log(action: "read" | "write", word: string, value: number): void {
-    this.machine.log.add(action, `${this.queue.name}.${word}`, value);
+    const { log } = this.machine;
+    if (log.enabled) log.add(action, `${this.queue.name}.${word}`, value);
   }
 
   private publish(value: number): void {

@@ -50,10 +50,25 @@ const WORD_BITS = 32n;
 const WORD = 0xffff_ffffn;
 const HIGH = 0x1_0000_0000;
 
+/** The registers of a queue's addresses: which, and which half. */
+type Half = { readonly field: "desc" | "driver" | "device"; readonly isLow: boolean };
+const ADDRESSES: Readonly<Record<string, Half>> = {
+  queue_desc_low: { field: "desc", isLow: true },
+  queue_desc_high: { field: "desc", isLow: false },
+  queue_driver_low: { field: "driver", isLow: true },
+  queue_driver_high: { field: "driver", isLow: false },
+  queue_device_low: { field: "device", isLow: true },
+  queue_device_high: { field: "device", isLow: false },
+};
+/** What the status bits come in. §3.1.1 */
+const BITS_IN_ORDER = [STATUS.acknowledge, STATUS.driver, STATUS.featuresOk, STATUS.driverOk];
+
 export class CommonConfig {
   readonly queues: Queue[];
   status = 0;
   accepted = 0n;
+  /** FEATURES_OK came from the driver, and stayed: both sides know what is agreed upon. */
+  hasAgreed = false;
   generation = 0;
   configVector = NO_VECTOR;
   /** How often the driver reset the device. */
@@ -118,9 +133,9 @@ export class CommonConfig {
     if (name === "queue_reset") return this.readQueueReset(queue);
     if (name === "queue_notify_off") return queue.index;
     if (name === "queue_notif_config_data") return queue.notifyData;
-    const [, field, half] = /^queue_(\w+)_(low|high)$/.exec(name) ?? [];
-    const address = field === "desc" || field === "driver" || field === "device" ? queue[field] : 0;
-    return half === "low" ? address % HIGH : Math.floor(address / HIGH);
+    const { field, isLow } = ADDRESSES[name] ?? {};
+    const address = field === undefined ? 0 : queue[field];
+    return isLow === true ? address % HIGH : Math.floor(address / HIGH);
   }
 
   private readQueueReset(queue: Queue): number {
@@ -212,6 +227,7 @@ export class CommonConfig {
     this.owner.stop();
     this.resets++;
     this.accepted = 0n;
+    this.hasAgreed = false;
     this.configVector = NO_VECTOR;
     for (const queue of this.queues) queue.reset();
     this.resetReadsLeft = this.options.resetReads;
@@ -219,13 +235,13 @@ export class CommonConfig {
   }
 
   private checkOrder(added: number): void {
-    const order = [STATUS.acknowledge, STATUS.driver, STATUS.featuresOk, STATUS.driverOk];
-    order.forEach((bit, i) => {
-      const before = order.slice(0, i).reduce((sum, earlier) => sum | earlier, 0);
+    let before = 0;
+    for (const bit of BITS_IN_ORDER) {
       if ((added & bit) !== 0 && (this.status & before) !== before) {
         throw new DriverError(`§3.1.1: status bit ${bit} set while the status is ${this.status}`);
       }
-    });
+      before |= bit;
+    }
     if ((added & STATUS.driverOk) === 0) return;
     const missing = this.owner.needed().find(({ enabled }) => !enabled);
     if (missing !== undefined) {
@@ -241,6 +257,7 @@ export class CommonConfig {
     }
     if (wrong !== undefined) throw new DriverError(wrong);
     if (legacy) throw new DriverError("§6.1: VERSION_1 is not accepted");
+    this.hasAgreed = (this.status & STATUS.featuresOk) !== 0;
     this.owner.negotiated();
   }
 
@@ -309,11 +326,11 @@ export class CommonConfig {
   }
 
   private writeAddress(queue: Queue, name: string, value: number): void {
-    const [, field, half] = /^queue_(\w+)_(low|high)$/.exec(name) ?? [];
-    if (field !== "desc" && field !== "driver" && field !== "device") return;
+    const { field, isLow } = ADDRESSES[name] ?? {};
+    if (field === undefined) return;
     const old = queue[field];
-    const low = half === "low" ? value : old % HIGH;
-    const high = half === "high" ? value : Math.floor(old / HIGH);
+    const low = isLow === true ? value : old % HIGH;
+    const high = isLow === true ? Math.floor(old / HIGH) : value;
     queue[field] = high * HIGH + low;
   }
 

@@ -79,8 +79,12 @@ const NEEDS: readonly (readonly [FeatureName, readonly FeatureName[]])[] = [
   ["rss_context", ["rss"]],
 ];
 
+const MASKS = new Map<string, bigint>(
+  Object.entries(FEATURE_BITS).map(([name, number]) => [name, 1n << BigInt(number)]),
+);
+
 export function bit(name: FeatureName): bigint {
-  return 1n << BigInt(FEATURE_BITS[name]);
+  return MASKS.get(name) ?? 0n;
 }
 
 export function has(features: bigint, name: FeatureName): boolean {

@@ -16,6 +16,7 @@ import type { Queue } from "./queue";
 const DESC_BYTES = 16;
 const META = 8;
 const FLAGS = 14;
+const EVENT_BYTES = 4;
 const F_AVAIL = 0x80;
 const F_USED = 0x8000;
 
@@ -23,7 +24,6 @@ export class PackedAudit implements RingAudit {
   required = 0;
   private readonly queue: Queue;
   private readonly eventIdx: boolean;
-  private readonly words: readonly number[];
   /** Where the driver reads next, and how many used descriptors it has read. */
   private next: Place;
   private consumed = 0;
@@ -46,11 +46,9 @@ export class PackedAudit implements RingAudit {
     this.queue = ring.queue;
     this.eventIdx = ring.options.eventIdx;
     const { desc, driver, device, size } = this.queue;
-    const slots = Array.from({ length: size }, (_, i) => desc + DESC_BYTES * i);
-    const metas = slots.map((slot) => slot + META);
-    const flags = slots.map((slot) => slot + FLAGS);
-    this.words = [driver, driver + 2, device, ...metas, ...flags];
-    for (const word of this.words) cpu.watch(word, this);
+    cpu.watch(desc, DESC_BYTES * size, this);
+    cpu.watch(driver, EVENT_BYTES, this);
+    cpu.watch(device, EVENT_BYTES, this);
     this.next = new Place(size);
     this.offered = new Place(size);
     this.driverFlags = this.word(driver + 2);
@@ -65,7 +63,7 @@ export class PackedAudit implements RingAudit {
   abandon(): void {
     this.due = false;
     this.fullsAtRequest = -1;
-    for (const word of this.words) this.cpu.unwatch(word);
+    this.cpu.unwatch(this);
   }
 
   unread(): number {
@@ -82,7 +80,8 @@ export class PackedAudit implements RingAudit {
   }
 
   private log(action: "read" | "write", word: string, value: number): void {
-    this.machine.log.add(action, `${this.queue.name}.${word}`, value);
+    const { log } = this.machine;
+    if (log.enabled) log.add(action, `${this.queue.name}.${word}`, value);
   }
 
   // ---- what the driver does --------------------------------------------------------------------

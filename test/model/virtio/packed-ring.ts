@@ -6,7 +6,7 @@
 //   driver    off_wrap 2 | flags 2                      the driver writes: when to interrupt it
 //   device    off_wrap 2 | flags 2                      the device writes: when to notify it
 
-import { DriverError } from "../errors";
+import { DriverError, OwnLie } from "../errors";
 import type { Arena, Ram } from "../machine/ram";
 import { Chain, type Segment } from "./chain";
 import type { DeviceRing, RingOptions } from "./device-ring";
@@ -90,6 +90,9 @@ export class PackedRing implements DeviceRing {
   private readonly batch: UsedBatch;
   /** Slots of used descriptors for which no interrupt was considered yet. */
   private moved = 0;
+  /** The last lie in each slot: length, and id; -1: none since the device was honest there. */
+  private readonly liedBytes: Uint32Array;
+  private readonly liedId: Int32Array;
 
   constructor(
     private readonly ram: Ram,
@@ -105,6 +108,8 @@ export class PackedRing implements DeviceRing {
     this.scanned = new Place(size);
     this.taken = new Uint8Array(size);
     this.covers = new Uint32Array(size);
+    this.liedBytes = new Uint32Array(size);
+    this.liedId = new Int32Array(size).fill(-1);
     const most = options.inOrder ? options.usedBatch : 1;
     this.batch = new UsedBatch(most, (chains, bytes) => this.writeBatch(chains, bytes));
   }
@@ -124,6 +129,7 @@ export class PackedRing implements DeviceRing {
 
   get nextOffer(): number {
     this.scan();
+    this.checkOwn(this.scanned.slot);
     return this.scanned.word;
   }
 
@@ -171,6 +177,21 @@ export class PackedRing implements DeviceRing {
     return this.arena.view.getUint16(this.desc + DESC_BYTES * slot + 14, true);
   }
 
+  /**
+   * Throws if length and id in a slot are those of a lie: what would be followed there, or missed, is
+   * the device's own writing. The driver writes both, with one store, when it offers the slot; the
+   * flags of a batch's first one it writes later, perhaps over the lie.
+   */
+  private checkOwn(slot: number): void {
+    const id = this.liedId[slot] ?? -1;
+    if (id < 0) return;
+    const { view } = this.arena;
+    const at = this.desc + DESC_BYTES * slot;
+    if (view.getUint32(at + 8, true) !== this.liedBytes[slot]) return;
+    if (view.getUint16(at + 12, true) !== id) return;
+    throw new OwnLie(`${this.queue.name}: slot ${slot}: what stands there is the device's lie`);
+  }
+
   /** §2.8.1: AVAIL as the driver's wrap counter is, USED the opposite. */
   private isOffered({ slot, wrap }: Place): boolean {
     const flags = this.flagsAt(slot);
@@ -186,6 +207,7 @@ export class PackedRing implements DeviceRing {
     const segments: Segment[] = [];
     for (let more = true; more; place = place.plus(1)) {
       if (slots.length === queue.size) throw this.wrong("§2.8.17: a list longer than the ring");
+      this.checkOwn(place.slot);
       if (!this.isOffered(place)) {
         throw this.wrong(`§2.8.17: slot ${place.slot} of the list is not in place`);
       }
@@ -273,8 +295,9 @@ export class PackedRing implements DeviceRing {
 
   /** Writes the next used descriptor, whatever it says, for one slot. Seen at once. */
   writeUsed(id: number, bytes: number): void {
-    this.hasLied = true;
+    const { slot } = this.used;
     this.write(id, bytes, 1, 1);
+    this.lied(slot, id, bytes);
   }
 
   private write(id: number, bytes: number, slots: number, buffers: number): void {
@@ -289,13 +312,20 @@ export class PackedRing implements DeviceRing {
 
   /** Writes a used descriptor into any slot, whatever it says. */
   lieInSlot(slot: number, id: number, bytes: number, flags: number): void {
-    this.hasLied = true;
     this.writeSlot(slot, id, bytes, flags);
+    this.lied(slot, id, bytes);
+  }
+
+  private lied(slot: number, id: number, bytes: number): void {
+    this.hasLied = true;
+    this.liedId[slot] = id & 0xffff;
+    this.liedBytes[slot] = bytes;
   }
 
   private writeSlot(slot: number, id: number, bytes: number, flags: number): void {
     const { view } = this.arena;
     const at = this.desc + DESC_BYTES * slot;
+    this.liedId[slot] = -1;
     view.setUint32(at + 8, bytes, true);
     view.setUint16(at + 12, id & 0xffff, true);
     view.setUint16(at + 14, flags | (bytes === 0 || !this.marksWritten ? 0 : F_WRITE), true);

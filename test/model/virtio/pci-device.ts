@@ -179,7 +179,8 @@ export class VirtioPci {
         ? this.common.read(register)
         : this.deviceClass.config.readUIntLE(at, width);
     const shown = this.tamper?.(register.name, value) ?? value;
-    this.machine.log.add("read", `${piece}.${register.name}`, shown);
+    const { log } = this.machine;
+    if (log.enabled) log.add("read", `${piece}.${register.name}`, shown);
     return shown;
   }
 
@@ -195,7 +196,8 @@ export class VirtioPci {
       if (register === undefined) {
         throw new DriverError(`§4.1.3.1: ${8 * width}-bit write to common at ${at}: no field`);
       }
-      this.machine.log.add("write", `common.${register.name}`, value);
+      const { log } = this.machine;
+      if (log.enabled) log.add("write", `common.${register.name}`, value);
       this.common.write(register, value);
     });
   }

@@ -49,5 +49,8 @@ export function findRegister(
   offset: number,
   width: Width,
 ): Register | undefined {
-  return registers.find((register) => register.offset === offset && register.width === width);
+  for (const register of registers) {
+    if (register.offset === offset && register.width === width) return register;
+  }
+  return undefined;
 }
