@@ -365,7 +365,6 @@ export class NetDevice {
       return null;
     }
     if (this.configVector == NO_VECTOR) this.configVector = allocateVector();
-    if (this.configVector == NO_VECTOR) return this.fail("there are no interrupt vectors left");
     msix.enable();
     msix.set(CONFIG_ENTRY, messageAddress(this.apicId), this.configVector);
     if (this.transport.setConfigVector(CONFIG_ENTRY)) return null;

@@ -64,11 +64,14 @@ export class LifeBench implements Bench {
     };
   }
 
-  /** Lies about registers and answers come before the boot, the rest when the guest runs. */
+  /**
+   * Lies about registers and answers come before the boot if they have no moment, the rest when the
+   * guest runs.
+   */
   private live(target: Target, attacks: readonly Attack[]): string[] {
     const { machine } = target.guest;
-    const isEarly = ({ kind }: Attack) => EARLY_KINDS.includes(kind);
-    for (const one of attacks.filter(isEarly)) attack(target, { ...one, moment: 0 });
+    const isEarly = ({ kind, moment }: Attack) => EARLY_KINDS.includes(kind) && moment === 0;
+    for (const one of attacks.filter(isEarly)) attack(target, one);
     const moments = new Moments((one) => attack(target, one));
     machine.onAccess = () => moments.tick();
     const isOver = () => machine.ended !== undefined || this.isReady(target.guest);
