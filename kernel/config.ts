@@ -1,10 +1,8 @@
 /**
- * The command line: key=value words as DESIGN.md, section 6, lists them. main.ts calls parse()
- * first of all; everybody else reads the results. Nothing is ignored in silence: a word that is
- * wrong ends the run with an `error` event that names it, a key that the chosen app has no use
- * for is a `warning`.
+ * What the run is told by its command line: key=value words as DESIGN.md, section 6, lists them.
+ * command-line.ts reads the words and has their values taken in here; config-checks.ts judges them
+ * together; everybody else reads the results.
  */
-import * as machine from "./machine";
 import * as events from "./events";
 import * as address from "./net/address";
 import * as config6 from "./config6";
@@ -93,17 +91,14 @@ export class NicConfig {
 
 /** How many NICs there can be: ip, ip1 to ip5; `ip6` is about IPv6. */
 export const NICS_MAX: u32 = 6;
-
-const LINE_BYTES: u32 = 2048;
 const FEATURES_MAX: u32 = 64;
 const SIZE_MIN: u64 = 60;
-const SIZE_MAX: u64 = 9014;
+export const SIZE_MAX: u64 = 9014;
 /** With segmentation: an Ethernet header and the longest IPv4 datagram. */
 const GSO_SIZE_MAX: u64 = 65549;
 /** 45 segments of the default `mss`, and TCP headers. */
 const GSO_SIZE: u32 = 65214;
 const QUEUES_MAX: u64 = 32768;
-const NO_SUCH_NIC: string = "is for a NIC that is not there";
 
 export let app: App = App.Echo;
 export let ring: Ring = Ring.Auto;
@@ -132,9 +127,8 @@ export let duration: u32 = 0;
 export let stats: u32 = 0;
 /** Seconds that a transmit queue may stand still; 0: as long as it likes. */
 export let watchdog: u32 = 10;
-
 /** The keys. One that can be given per NIC stands here once. */
-enum Key {
+export enum Key {
   App,
   Ip,
   Gw,
@@ -160,7 +154,7 @@ enum Key {
   Unknown,
 }
 
-const KEYS: StaticArray<string> = [
+export const KEYS: StaticArray<string> = [
   "app",
   "ip",
   "gw",
@@ -190,45 +184,16 @@ const MODES: StaticArray<string> = ["adaptive", "poll", "irq"];
 const GSOS: StaticArray<string> = ["none", "tcp4", "udp4", "tcp6", "udp6"];
 const MACS: StaticArray<string> = ["keep", "swap", "own"];
 const LOGS: StaticArray<string> = ["info", "debug", "quiet"];
-
-const line: usize = memory.data(2048);
 /** A NicConfig of 56 bytes for each NIC. */
 const nics: usize = memory.data(336, 8);
 /** The names of `features=` without their minus: pointer and length of each. */
 const leftOut: usize = memory.data(512);
 let leftOutNames: u32 = 0;
-/** Where the values of ip, gw and dstip stand, for errors that show only once all are known. */
-const seenAt: usize = memory.data(2048);
-/** A word a NIC: a bit for each key that was given. */
-const seen: usize = memory.data(32);
 
 // ---- results -----------------------------------------------------------------------------------
 
 export function nic(index: u32): NicConfig {
   return changetype<NicConfig>(nics + min(index, NICS_MAX - 1) * offsetof<NicConfig>());
-}
-
-/**
- * Whether what the words say of NICs fits the `count` that there are. False after an `error` event;
- * the caller then ends the run.
- */
-export function checkNics(count: u32): bool {
-  for (let i = count; i < NICS_MAX; i++) {
-    if (wasSeen(Key.Ip, i)) return rejectSeen(Key.Ip, i, NO_SUCH_NIC);
-    if (wasSeen(Key.Gw, i)) return rejectSeen(Key.Gw, i, NO_SUCH_NIC);
-    if (wasSeen(Key.Ip6, i)) return rejectSeen(Key.Ip6, i, NO_SUCH_NIC);
-    if (wasSeen(Key.Gw6, i)) return rejectSeen(Key.Gw6, i, NO_SUCH_NIC);
-  }
-  if (!asksArp()) return true;
-  for (let i: u32 = 0; i < count; i++) {
-    if (nic(i).addressing == Addressing.None) return rejectNoAddress();
-  }
-  return true;
-}
-
-/** Whether a source has to ask for its destination's MAC, on each of its NICs. */
-function asksArp(): bool {
-  return app == App.Source && hasDstIp && !isDst6 && !hasDst;
 }
 
 export function appName(): string {
@@ -254,41 +219,16 @@ export function isFeatureLeftOut(name: string): bool {
   for (let i: u32 = 0; i < leftOutNames; i++) if (leftOutIs(i, name)) return true;
   return false;
 }
-
-/** Emits the `error` event for the `index`th name, which the driver's table does not have. */
-export function rejectLeftOut(index: u32): void {
-  const entry = leftOut + (index << 3);
-  const start = load<u32>(entry) - 1;
-  reject("features", 0, start, load<u32>(entry, 4) + 1, "is not a feature of this driver");
+/** Where it stands in the command line, with its minus, and how long it is then. */
+export function leftOutAt(index: u32): usize {
+  return load<u32>(leftOut + (index << 3)) - 1;
 }
 
-// ---- parsing -----------------------------------------------------------------------------------
-
-/** The `error` event: key: "value" and what is wrong with it. */
-function reject(key: string, nic: u32, value: usize, length: u32, wrong: string): void {
-  events.begin("error");
-  events.beginText("message");
-  events.textPart(key);
-  if (nic > 0) events.textPartNum(nic);
-  events.textPart(': "');
-  events.textPartBytes(value, length);
-  events.textPart('" ');
-  events.textPart(wrong);
-  events.endText();
-  events.end();
+export function leftOutBytes(index: u32): u32 {
+  return load<u32>(leftOut + (index << 3), 4) + 1;
 }
 
-function rejectWord(word: usize, length: u32, wrong: string): bool {
-  events.begin("error");
-  events.beginText("message");
-  events.textPart('"');
-  events.textPartBytes(word, length);
-  events.textPart('" ');
-  events.textPart(wrong);
-  events.endText();
-  events.end();
-  return false;
-}
+// ---- taking values in --------------------------------------------------------------------------
 
 function parseIp(to: NicConfig, value: usize, length: u32): bool {
   if (isText(value, length, "dhcp")) {
@@ -304,7 +244,6 @@ function parseIp(to: NicConfig, value: usize, length: u32): bool {
   to.prefix = <u32>number;
   return address.isHost(to.ip, to.prefix);
 }
-
 /** -name,-name into `leftOut`. */
 function parseFeatures(value: usize, length: u32): bool {
   let start: u32 = 0;
@@ -324,8 +263,6 @@ function parseFeatures(value: usize, length: u32): bool {
   }
   return true;
 }
-
-/** Takes one value in. Answers null, or what is wrong with it. */
 function applyNic(key: Key, to: NicConfig, value: usize, length: u32): string | null {
   if (key == Key.Ip) {
     return parseIp(to, value, length) ? null : "is not dhcp or a.b.c.d/len";
@@ -400,7 +337,8 @@ function applyNumber(key: Key, value: usize, length: u32): string | null {
   return null;
 }
 
-function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | null {
+/** Takes the value of a key in. Answers null, or what is wrong with it. */
+export function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | null {
   if (length == 0) return "is empty";
   switch (key) {
     case Key.Ip:
@@ -431,146 +369,16 @@ function apply(key: Key, nicIndex: u32, value: usize, length: u32): string | nul
       return applyNumber(key, value, length);
   }
 }
-
-function parseWord(word: usize, length: u32): bool {
-  const equals = find(word, length, 0x3d);
-  if (equals == length) return rejectWord(word, length, "is not key=value");
-
-  // ip1, gw1, ip61 and so on belong to the NIC of that number; NIC 0 is written without one.
-  let nicIndex: u32 = 0;
-  let key = parseName(word, equals, KEYS);
-  if (key < 0 && (equals == 3 || equals == 4)) {
-    nicIndex = <u32>load<u8>(word + equals - 1) - 0x30;
-    key = nicIndex - 1 < NICS_MAX - 1 ? parseName(word, equals - 1, KEYS) : -1;
-    if (key != Key.Ip && key != Key.Gw && key != Key.Ip6 && key != Key.Gw6) key = -1;
-  }
-  if (key < 0) return rejectWord(word, equals, "is not a key that vireo knows");
-  if (wasSeen(key, nicIndex)) return rejectWord(word, length, "repeats a key");
-  store<u32>(seen + (nicIndex << 2), load<u32>(seen + (nicIndex << 2)) | (1 << key));
-
-  const value = word + equals + 1;
-  const at = seenAt + ((<u32>key + (nicIndex << 5)) << 3);
-  store<u32>(at, <u32>value);
-  store<u32>(at, length - equals - 1, 4);
-  const wrong = apply(key, nicIndex, value, length - equals - 1);
-  if (wrong == null) return true;
-  reject(KEYS[key], nicIndex, value, length - equals - 1, wrong);
-  return false;
+/** What the source's words leave open follows from the others: over IPv6, and with gso=. */
+export function completeSource(hasSize: bool, hasMss: bool): void {
+  isDst6 = isDst6 || isGso6();
+  if (!hasSize && gso != Gso.None) size = GSO_SIZE;
+  if (!isDst6) return;
+  if (!hasSize) size = max(size, config6.sizeMin(gso == Gso.Tcp6));
+  if (!hasMss && gso == Gso.Tcp6) mss = config6.TCP_MSS;
+  if (!hasDst) config6.groupMac(dst, dstIp6);
 }
 
-// ---- what depends on several words -------------------------------------------------------------
-
-function wasSeen(key: Key, nicIndex: u32): bool {
-  return ((load<u32>(seen + (nicIndex << 2)) >> key) & 1) != 0;
-}
-
-function rejectSeen(key: Key, nicIndex: u32, wrong: string): bool {
-  const at = seenAt + ((<u32>key + (nicIndex << 5)) << 3);
-  reject(KEYS[key], nicIndex, load<u32>(at), load<u32>(at, 4), wrong);
-  return false;
-}
-
-/** A gateway must be a neighbour, and an address must be asked with an address. */
-function checkTogether(): bool {
-  for (let i: u32 = 0; i < NICS_MAX; i++) {
-    const c = nic(i);
-    // A forwarder has no address, whatever ip= says; that is a warning.
-    if (app == App.Forward) c.addressing = Addressing.None;
-    if (app == App.Forward) c.addressing6 = Addressing6.Off;
-    if (app == App.Forward) continue;
-    // Without ip=, echo needs an address to answer for; the others work without one.
-    if (!wasSeen(Key.Ip, i) && app == App.Echo) c.addressing = Addressing.Dhcp;
-    if (!wasSeen(Key.Ip6, i) && (app == App.Echo || (i == 0 && asksNeighbour6()))) {
-      c.addressing6 = Addressing6.Auto;
-    }
-    const wrong6 = config6.checkGateway(c);
-    if (wrong6 != null) return rejectSeen(Key.Gw6, i, wrong6);
-    if (c.gateway == 0) continue;
-    if (c.addressing == Addressing.None) return rejectSeen(Key.Gw, i, "needs an address in ip=");
-    if (c.addressing != Addressing.Static) continue;
-    if (((c.gateway ^ c.ip) & address.maskOf(c.prefix)) != 0 || c.gateway == c.ip) {
-      return rejectSeen(Key.Gw, i, "is not another host in the network of ip=");
-    }
-  }
-  return checkSource();
-}
-
-/** Whether the source has to find the MAC of an IPv6 next hop. */
-function asksNeighbour6(): bool {
-  return app == App.Source && isDst6 && !hasDst && !config6.isGroup(dstIp6);
-}
-
-/** What the source sends: its size and where it goes. */
-function checkSource(): bool {
-  const isGso6 = gso == Gso.Tcp6 || gso == Gso.Udp6;
-  if (gso != Gso.None && hasDstIp && isDst6 != isGso6) {
-    return rejectSeen(Key.DstIp, 0, "is not of the kind that gso= says");
-  }
-  isDst6 = isDst6 || isGso6;
-  if (gso != Gso.None && !wasSeen(Key.Size, 0)) size = GSO_SIZE;
-  if (gso == Gso.None && size > SIZE_MAX) {
-    return rejectSeen(Key.Size, 0, "is more than 9014 bytes and there is no gso=");
-  }
-  if (isDst6) {
-    const least = config6.sizeMin(gso == Gso.Tcp6);
-    if (!wasSeen(Key.Size, 0)) size = max(size, least);
-    if (!wasSeen(Key.Mss, 0) && gso == Gso.Tcp6) mss = config6.TCP_MSS;
-    if (size < least) return rejectSeen(Key.Size, 0, "is less than the headers of IPv6 take");
-    if (!hasDst) config6.groupMac(dst, dstIp6);
-    if (!asksNeighbour6() || nic(0).addressing6 != Addressing6.Off) return true;
-    return rejectSeen(Key.DstIp, 0, "cannot be asked for its MAC with ip6=off: give dst=");
-  }
-  return !asksArp() || nic(0).addressing != Addressing.None || rejectNoAddress();
-}
-
-function rejectNoAddress(): bool {
-  return rejectSeen(Key.DstIp, 0, "needs an address in ip= to ask its MAC from, or dst=");
-}
-
-/** Warns of keys that the app has no use for. */
-export function warnUnused(): void {
-  for (let key: Key = Key.Size; key <= Key.Mac; key++) {
-    if (wasSeen(key, 0) && !isUsed(key)) warnOf(key, 0);
-  }
-  if (app != App.Forward) return;
-  for (let i: u32 = 0; i < NICS_MAX; i++) {
-    if (wasSeen(Key.Ip, i)) warnOf(Key.Ip, i);
-    if (wasSeen(Key.Gw, i)) warnOf(Key.Gw, i);
-    if (wasSeen(Key.Ip6, i)) warnOf(Key.Ip6, i);
-    if (wasSeen(Key.Gw6, i)) warnOf(Key.Gw6, i);
-  }
-}
-
-/** Of those that not every app has a use for. */
-function isUsed(key: Key): bool {
-  if (key == Key.Mac) return app == App.Forward;
-  return app == App.Source || (app == App.Sink && key == Key.Duration);
-}
-
-function warnOf(key: Key, nicIndex: u32): void {
-  events.begin("warning");
-  events.beginText("message");
-  events.textPart(KEYS[key]);
-  if (nicIndex > 0) events.textPartNum(nicIndex);
-  events.textPart(" has no effect with app=");
-  events.textPart(appName());
-  events.endText();
-  events.end();
-}
-
-/** Reads the command line. False after an `error` event; the caller then ends the run. */
-export function parse(): bool {
-  const length = machine.commandLine(line, LINE_BYTES);
-  if (length > LINE_BYTES) {
-    events.error("the command line is longer than 2048 bytes");
-    return false;
-  }
-  let start: u32 = 0;
-  for (let i: u32 = 0; i <= length; i++) {
-    const c: u32 = i < length ? load<u8>(line + i) : 0x20;
-    if (c != 0x20 && c != 0x09 && c != 0x0a && c != 0x0d && c != 0) continue;
-    if (i > start && !parseWord(line + start, i - start)) return false;
-    start = i + 1;
-  }
-  return checkTogether();
+export function isGso6(): bool {
+  return gso == Gso.Tcp6 || gso == Gso.Udp6;
 }

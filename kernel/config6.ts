@@ -1,6 +1,6 @@
 /**
  * What the command line says of IPv6: values of ip6=, gw6= and an IPv6 dstip=. Called by config.ts,
- * which keeps them.
+ * which keeps them, and config-checks.ts.
  */
 import { Addressing6, NicConfig } from "./config";
 import {

@@ -7,7 +7,9 @@
  *   step: console -> lanes (receive, answer, send) -> devices, mail, timers -> sleep
  */
 import * as acpi from "./acpi";
+import * as commandLine from "./command-line";
 import * as config from "./config";
+import * as configChecks from "./config-checks";
 import * as console from "./console";
 import * as cpus from "./cpus";
 import * as events from "./events";
@@ -38,11 +40,11 @@ export function boot(): void {
     worker.boot();
     return;
   }
-  if (!config.parse()) {
+  if (!commandLine.parse() || !configChecks.checkWords()) {
     events.giveUp("the command line is wrong");
     return;
   }
-  config.warnUnused();
+  configChecks.warnUnused();
   const found = acpi.read();
   if (!cpus.divideMemory()) {
     events.giveUp("too little memory");
@@ -80,7 +82,7 @@ function featuresLeftOut(): u64 {
       if (bit < 64) leftOut |= (<u64>1) << bit;
     }
     if (!known) {
-      config.rejectLeftOut(i);
+      commandLine.rejectLeftOut(i);
       events.giveUp("the command line is wrong");
       return 0;
     }

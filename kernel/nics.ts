@@ -4,6 +4,7 @@
  */
 import * as acpi from "./acpi";
 import * as config from "./config";
+import * as configChecks from "./config-checks";
 import * as crew from "./crew";
 import * as events from "./events";
 import * as forward from "./nics-forward";
@@ -33,7 +34,7 @@ export function get(index: u32): Nic {
 /** Finds the devices and brings them up. False when the run is over, after an event that says why. */
 export function bringUp(leftOut: u64): bool {
   if (!findAll(leftOut)) return false;
-  if (!config.checkNics(count)) {
+  if (!configChecks.checkNics(count)) {
     events.giveUp("the command line is wrong");
     return false;
   }

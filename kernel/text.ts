@@ -1,6 +1,7 @@
 /**
  * Words in memory, as the command line and the console bring them: `length` bytes at `pointer`,
- * without an end mark. Called by config.ts and console.ts.
+ * without an end mark. Called by config.ts, command-line.ts
+ * and console.ts.
  */
 
 /** What parseNumber read last. */

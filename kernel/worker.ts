@@ -2,7 +2,9 @@
  * What every CPU but the first does: it takes commands from CPU 0 by mail, makes queue pairs when
  * it is told to, one a NIC at most, and runs them. Called by main.ts. crew.ts is the other side.
  */
+import * as commandLine from "./command-line";
 import * as config from "./config";
+import * as configChecks from "./config-checks";
 import * as cpus from "./cpus";
 import * as lanes from "./lanes";
 import * as machine from "./machine";
@@ -148,7 +150,7 @@ function postOf(nic: u32): Post {
   const known = unchecked(posts[nic]);
   if (known != null) return known;
   // CPU 0 has read the same words and found them right.
-  if (lanes.count == 0) config.parse();
+  if (lanes.count == 0 && commandLine.parse()) configChecks.checkWords();
   const count = mail.argument(cpu, ARGUMENT_LANES);
   const lane = lanes.make(new Link(nic), setup, new config.NicConfig(), cpu, count);
   const post = new Post(nic, lane);

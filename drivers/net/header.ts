@@ -40,6 +40,8 @@ export class Offloads {
   /** A bit for each gso_type that may be received, and that may be sent. */
   guestGso: u32 = 0;
   hostGso: u32 = 0;
+  /** GUEST_ECN, HOST_ECN: those of TCP may have the ECN bit. */
+  guestEcn: bool = false;
   hostEcn: bool = false;
 
   set(accepted: u64): void {
@@ -55,7 +57,15 @@ export class Offloads {
       features.has(accepted, features.HOST_TSO6),
       features.has(accepted, features.HOST_USO),
     );
+    this.guestEcn = features.has(accepted, features.GUEST_ECN);
     this.hostEcn = features.has(accepted, features.HOST_ECN);
+  }
+
+  /** Whether a packet with this gso_type, which is not GSO_NONE, may be received. */
+  takes(gsoType: u32): bool {
+    const gso = gsoType & ~GSO_ECN;
+    if (gso > 31 || !(this.guestGso & (1 << gso))) return false;
+    return !(gsoType & GSO_ECN) || (this.guestEcn && gso != GSO_UDP_L4);
   }
 }
 
@@ -63,8 +73,13 @@ function gsoTypes(tcp4: bool, tcp6: bool, udp: bool): u32 {
   return (tcp4 ? 1 << GSO_TCPV4 : 0) | (tcp6 ? 1 << GSO_TCPV6 : 0) | (udp ? 1 << GSO_UDP_L4 : 0);
 }
 
+/** gso_type, with its ECN bit. */
+function gsoTypeOf(header: u64): u32 {
+  return <u32>(header >> 8) & 0xff;
+}
+
 function gsoOf(header: u64): u32 {
-  return <u32>(header >> 8) & 0xff & ~GSO_ECN;
+  return gsoTypeOf(header) & ~GSO_ECN;
 }
 
 /**
@@ -75,12 +90,12 @@ export function accept(packet: Packet, offloads: Offloads, header: u64, csumOffs
   packet.header = 0;
   packet.csumOffset = 0;
   // virtio 1.4 §5.1.9.4.2: without GUEST_CSUM the flags say nothing; unknown ones never do.
-  if (!offloads.guestCsum) return gsoOf(header) == GSO_NONE;
-  const gso = gsoOf(header);
-  if (gso != GSO_NONE && (gso > 31 || !(offloads.guestGso & (1 << gso)))) return false;
+  const gsoType = gsoTypeOf(header);
+  if (!offloads.guestCsum) return gsoType == GSO_NONE;
+  if (gsoType != GSO_NONE && !offloads.takes(gsoType)) return false;
   // virtio 1.4 §5.1.9.4.2: csum_start and csum_offset count with NEEDS_CSUM and without RSC_INFO.
   const partial = (header & NEEDS_CSUM) != 0 && !(header & RSC_INFO);
-  if (gso != GSO_NONE && !partial) return false;
+  if (gsoType != GSO_NONE && !partial) return false;
   if (partial) {
     const start = <u32>(header >> 48);
     // hdr_len is not trusted; it is computed anew where the packet is sent again.
@@ -113,7 +128,7 @@ function writeOffload(packet: Packet, offloads: Offloads): bool {
   if (!offloads.csum) return false;
   const header = packet.header;
   const gso = gsoOf(header);
-  const ecn = (<u32>(header >> 8) & GSO_ECN) != 0;
+  const ecn = (gsoTypeOf(header) & GSO_ECN) != 0;
   if (gso != GSO_NONE && !(offloads.hostGso & (1 << gso))) return false;
   if (ecn && !offloads.hostEcn) return false;
   // virtio 1.4 §5.1.9.2.1: exact with GUEST_HDRLEN, and so right without; also for what is not cut.

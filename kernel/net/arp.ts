@@ -5,15 +5,14 @@
  *   0 hardware type | 2 protocol type | 4 hlen | 5 plen | 6 operation
  *   8 sender MAC | 14 sender IPv4 | 18 target MAC | 24 target IPv4 | 28
  */
-import { NEVER, deadlineIn } from "../time";
 import { Packet } from "../../drivers/net/packet";
-import { allocate } from "../memory/arena";
 import * as events from "../events";
 import { copyMac, equalMac, isGroupMac, isZeroMac } from "./address";
 import { loadBE16, storeBE16 } from "./bytes";
 import { DropReason } from "./drops";
 import { BROADCAST_MAC, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4 } from "./ethernet";
-import { Interface, RESEND_US } from "./interface";
+import { Interface } from "./interface";
+import { Neighbour } from "./neighbour";
 import * as ethernet from "./ethernet";
 
 const ARP_BYTES: u32 = 28;
@@ -21,52 +20,25 @@ const HARDWARE_ETHERNET: u32 = 1;
 const REQUEST: u32 = 1;
 const REPLY: u32 = 2;
 
-/** RFC 5227 1.1: ANNOUNCE_NUM and ANNOUNCE_INTERVAL. */
-const ANNOUNCEMENTS: u32 = 2;
+/** RFC 5227 1.1: ANNOUNCE_INTERVAL. */
 const ANNOUNCE_US: u64 = 2_000_000;
 
-/** RFC 1122 2.3.2.1: one request a second at most; then ever rarer, to one in 16 s. */
-const ASK_US: u64 = 1_000_000;
-const BACK_OFF_MAX: u32 = 4;
-/** After so many requests without an answer there is a warning. */
-const ASKS_BEFORE_WARNING: u32 = 3;
-
-export class Arp {
-  /** When poll() has something to do. */
-  deadline: u64 = NEVER;
-  /** The next hop's six bytes, valid when known. */
-  readonly mac: usize = allocate(8);
-  known: bool = false;
-
+export class Arp extends Neighbour {
   private target: u32 = 0;
-  private asks: u32 = 0;
-  private askAt: u64 = NEVER;
-  private announcements: u32 = 0;
-  private announceAt: u64 = NEVER;
-  private conflictSeen: bool = false;
 
   /** `isMirror`: CPU 0 asks, and this one is told. */
   constructor(
-    readonly net: Interface,
+    net: Interface,
     private readonly isMirror: bool,
-  ) {}
+  ) {
+    super(net, ANNOUNCE_US);
+  }
 
   /** Asks, until it is known, for the MAC of `address`, a neighbour. */
   resolve(address: u32): void {
     if (this.isMirror) return;
     this.target = address;
-    this.known = false;
-    this.asks = 0;
-    this.askAt = 0;
-    this.deadline = 0;
-  }
-
-  /** Tells the network whose our address is: when it became ours, and when the link moved. */
-  announce(): void {
-    this.conflictSeen = false;
-    this.announcements = ANNOUNCEMENTS;
-    this.announceAt = 0;
-    this.deadline = 0;
+    this.beginAsking();
   }
 
   /** CPU 0 has learned the next hop's MAC, and says so by mail. */
@@ -76,33 +48,15 @@ export class Arp {
     this.known = true;
   }
 
-  /** Our address is gone: nothing more to say of it. */
-  silence(): void {
-    this.announceAt = NEVER;
+  protected sendAnnouncement(): bool {
+    return this.sendRequest(this.net.ip);
   }
 
-  poll(now: u64): void {
-    if (now >= this.announceAt) this.sendAnnouncement();
-    if (now >= this.askAt) this.ask();
-    this.deadline = min(this.announceAt, this.askAt);
+  protected sendQuestion(): bool {
+    return this.sendRequest(this.target);
   }
 
-  private sendAnnouncement(): void {
-    if (!this.sendRequest(this.net.ip)) {
-      this.announceAt = deadlineIn(RESEND_US);
-      return;
-    }
-    this.announcements--;
-    this.announceAt = this.announcements > 0 ? deadlineIn(ANNOUNCE_US) : NEVER;
-  }
-
-  private ask(): void {
-    if (!this.sendRequest(this.target)) {
-      this.askAt = deadlineIn(RESEND_US);
-      return;
-    }
-    this.askAt = deadlineIn(ASK_US << min(this.asks, BACK_OFF_MAX));
-    if (++this.asks != ASKS_BEFORE_WARNING + 1) return;
+  protected warnUnanswered(): void {
     events.begin("warning");
     events.text("message", "nobody answers ARP for the next hop; still asking");
     events.num("nic", this.net.link.index);
@@ -159,9 +113,7 @@ export class Arp {
 
   private learn(sender: u32, mac: usize): bool {
     if (this.target == 0 || sender != this.target) return false;
-    copyMac(this.mac, mac);
-    this.known = true;
-    this.askAt = NEVER;
+    this.learnMac(mac);
     return true;
   }
 

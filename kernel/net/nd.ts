@@ -3,7 +3,6 @@
  * and asks for the one next hop that the source app sends to. Made and called by stack6.ts.
  */
 import * as events from "../events";
-import { NEVER, deadlineIn } from "../time";
 import { Packet } from "../../drivers/net/packet";
 import { allocate } from "../memory/arena";
 import {
@@ -17,72 +16,40 @@ import {
   writeSolicitedNode,
 } from "./address6";
 import { AddressState, ENTRIES } from "./addresses6";
-import { copyMac, equalMac } from "./address";
+import { equalMac } from "./address";
 import { Dad } from "./dad";
 import { DropReason } from "./drops";
-import { Interface, RESEND_US } from "./interface";
+import { Interface } from "./interface";
 import * as ipv6 from "./ipv6";
 import * as message from "./nd-message";
+import { Neighbour } from "./neighbour";
 
-/** RFC 4861 7.2.6: at most three, a second apart. As many as ARP's. */
-const ANNOUNCEMENTS: u32 = 2;
+/** RFC 4861 10: RETRANS_TIMER. */
 const ANNOUNCE_US: u64 = 1_000_000;
 
-/** RFC 4861 10: RETRANS_TIMER; then ever rarer, to one in 16 s. */
-const ASK_US: u64 = 1_000_000;
-const BACK_OFF_MAX: u32 = 4;
-/** MAX_MULTICAST_SOLICIT: after so many without an answer there is a warning. */
-const ASKS_BEFORE_WARNING: u32 = 3;
-
-export class Nd {
-  /** When poll() has something to do. */
-  deadline: u64 = NEVER;
-  /** The next hop's six bytes, valid when known. */
-  readonly mac: usize = allocate(8);
-  known: bool = false;
-
+export class Nd extends Neighbour {
   private readonly target: usize = allocate(ADDRESS6_BYTES, 8);
   private readonly group: usize = allocate(ADDRESS6_BYTES, 8);
   /** The target of the message at hand, out of the device's reach. */
   private readonly named: usize = allocate(ADDRESS6_BYTES, 8);
-  private asks: u32 = 0;
-  private askAt: u64 = NEVER;
-  private announcements: u32 = 0;
-  private announceAt: u64 = NEVER;
-  private conflictSeen: bool = false;
 
   constructor(
-    readonly net: Interface,
+    net: Interface,
     private readonly dad: Dad,
-  ) {}
+  ) {
+    super(net, ANNOUNCE_US);
+  }
 
   // ---- what we ask and tell ---------------------------------------------------------------------
 
   /** Asks, until it is known, for the MAC of `address`, a neighbour. */
   resolve(address: usize): void {
     copy6(this.target, address);
-    this.known = false;
-    this.asks = 0;
-    this.askAt = 0;
-    this.deadline = 0;
-  }
-
-  /** Tells the network whose our addresses are: when the link or our MAC has changed. */
-  announce(): void {
-    this.conflictSeen = false;
-    this.announcements = ANNOUNCEMENTS;
-    this.announceAt = 0;
-    this.deadline = 0;
-  }
-
-  poll(now: u64): void {
-    if (now >= this.announceAt) this.sendAnnouncements();
-    if (now >= this.askAt) this.ask();
-    this.deadline = min(this.announceAt, this.askAt);
+    this.beginAsking();
   }
 
   /** One for each address, unasked and to everybody. RFC 4861 7.2.6 */
-  private sendAnnouncements(): void {
+  protected sendAnnouncement(): bool {
     const net = this.net;
     const six = net.six;
     for (let i: u32 = 0; i < ENTRIES; i++) {
@@ -98,19 +65,16 @@ export class Nd {
         own,
         message.OPTION_TARGET_MAC,
       );
-      if (sent) continue;
-      this.announceAt = deadlineIn(RESEND_US);
-      return;
+      if (!sent) return false;
     }
-    this.announcements--;
-    this.announceAt = this.announcements > 0 ? deadlineIn(ANNOUNCE_US) : NEVER;
+    return true;
   }
 
-  private ask(): void {
+  protected sendQuestion(): bool {
     const net = this.net;
     const from = net.six.sourceFor(this.target);
     writeSolicitedNode(this.group, this.target);
-    const sent =
+    return (
       from >= 0 &&
       message.send(
         net,
@@ -121,15 +85,12 @@ export class Nd {
         this.group,
         this.target,
         message.OPTION_SOURCE_MAC,
-      );
-    if (!sent) {
-      this.askAt = deadlineIn(RESEND_US);
-      return;
-    }
-    this.askAt = deadlineIn(ASK_US << min(this.asks, BACK_OFF_MAX));
-    if (++this.asks == ASKS_BEFORE_WARNING + 1) {
-      this.warn("nobody answers neighbour discovery for the next hop; still asking", this.target);
-    }
+      )
+    );
+  }
+
+  protected warnUnanswered(): void {
+    this.warn("nobody answers neighbour discovery for the next hop; still asking", this.target);
   }
 
   private warn(text: string, address: usize): void {
@@ -204,9 +165,7 @@ export class Nd {
   }
 
   private learn(): void {
-    copyMac(this.mac, message.targetMac);
-    this.known = true;
-    this.askAt = NEVER;
+    this.learnMac(message.targetMac);
     this.accept();
   }
 

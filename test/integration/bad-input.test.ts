@@ -1,5 +1,7 @@
 // What the image is told wrongly, it names in an `error` event and refuses with status 35; nothing
 // is silently ignored.
+//
+// Shares the machine: its guests end at once.
 
 import { assert, suite, user } from "qemu-test-harness";
 import { STATIC_ADDRESS } from "./support";

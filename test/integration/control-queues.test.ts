@@ -1,5 +1,7 @@
 // Queue pairs and receive-side scaling at run time: on which lanes packets come in and go out after
 // each command, behind a tap with four queues.
+//
+// Shares the machine: nothing in it is timed.
 
 import {
   assert,

@@ -1,6 +1,8 @@
 // The control plane: every console command against QEMU's own device, with what QEMU says that it
 // was told (query-rx-filter, its trace) as the witness; then the same again after a reset.
 // Coalescing and device statistics are not in QEMU: they are tested on the model in Node.
+//
+// Shares the machine: nothing in it is timed.
 
 import {
   assert,

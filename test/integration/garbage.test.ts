@@ -1,5 +1,7 @@
 // A minute of garbage on the wire: the guest counts every frame under the right reason, loses no
 // buffer, sends nothing malformed, and its service goes on.
+//
+// Shares the machine: its peer sends what the guest takes.
 
 import { assert, Random, suite, sumDrops, sumQueues } from "qemu-test-harness";
 import { garbageKinds } from "./garbage-frames";

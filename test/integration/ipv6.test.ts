@@ -1,5 +1,7 @@
 // IPv6 with the Linux kernel as the peer, through a tap, with radvd as the router there; and with
 // QEMU's user network, whose own router advertises a prefix.
+//
+// Shares the machine: it waits for routers and addresses most of the time.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

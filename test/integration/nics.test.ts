@@ -1,4 +1,6 @@
 // Several cards under QEMU: each answers on its own backend, whatever its kind and its queues.
+//
+// Shares the machine: nothing in it is timed.
 
 import {
   assert,

@@ -1,7 +1,8 @@
-/**
- * What a crash looks like from outside: one `panic` line with cause, CPU and function, then the
- * `exit` event, status 35. The image is test/fixtures/crash/crash.ts on the boot code that ships.
- */
+// What a crash looks like from outside: one `panic` line with cause, CPU and function, then the
+// `exit` event, status 35. The image is test/fixtures/crash/crash.ts on the boot code that ships.
+//
+// Shares the machine: its guests end at once.
+
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,7 @@
 // The soak itself: ten seconds of it, and that it finds a planted fault, makes it small, and prints a
 // command line that shows it again. Longer: `make soak`.
+//
+// Shares the machine: nothing in it is timed.
 
 import { assert, runCommand, suite } from "qemu-test-harness";
 

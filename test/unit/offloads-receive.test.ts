@@ -190,6 +190,20 @@ for (const gsoType of [1, 2, 3, 4, 5, 6, 31, 0x20, 0x40, 0x7f, 0x81, 0xff]) {
   });
 }
 
+for (const [what, gsoType, features] of [
+  ["of TCP without guest_ecn", GSO.tcpv4 | GSO.ecn, BOTH],
+  ["of UDP", GSO.udpL4 | GSO.ecn, [...BOTH, "guest_ecn"]],
+  ["without segmentation", GSO.ecn, [...BOTH, "guest_ecn"]],
+] as [string, number, FeatureName[]][]) {
+  test(`an ECN bit ${what}: dropped and counted`, (t) => {
+    const guest = start(t, features);
+    const frame = partial(guest.peer.echoRequest(Buffer.alloc(500)));
+    assert.equal(answer(guest, frame, { ...PARTIAL, gsoType, gsoSize: 100 }), []);
+    assert.equal(drops(guest), { offload: 1 });
+    assert.equal(guest.echo(payload), payload);
+  });
+}
+
 test("a gso_type without NEEDS_CSUM is dropped and counted", (t) => {
   const guest = start(t, BOTH);
   const header = { gsoType: GSO.udpL4, gsoSize: 100 };
@@ -246,7 +260,7 @@ for (const { name, features, memoryMib } of SHAPES) {
   });
 
   test(`TCP of 60,000 bytes, ${name}, is counted by sink with all its bytes`, (t) => {
-    const guest = start(t, features, { commandLine: "app=sink", memoryMib });
+    const guest = start(t, [...features, "guest_ecn"], { commandLine: "app=sink", memoryMib });
     const frame = Buffer.alloc(60_054);
     guest.peer.echoRequest(Buffer.alloc(0)).copy(frame);
     frame.writeUInt8(6, 23);

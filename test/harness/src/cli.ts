@@ -30,7 +30,8 @@ exit status: 0 well, 1 failed tests, 2 wrong usage, 3 the machine lacks somethin
   run: `usage: qemu-test-harness run [options] [paths]
 
   --grep PATTERN     only tests whose 'suite test' matches the regular expression
-  --jobs N           files at a time (default: 2; 1 for files below integration/)
+  --jobs N           files at a time (default: 2; below integration/ 1, except those that
+                     say in a comment '// Shares the machine: WHY')
   --list             name the tests without running them
   --image PATH       the image that tests boot (default: build/vireo.elf)
   --json PATH        results as JSON (default: build/test-results.json)

@@ -1,8 +1,8 @@
-// Runs test files: finds them, runs unit files two at a time and integration files one at a time,
-// reports, and checks that nothing of the run is left. Called by the command line and by `make
-// test`.
+// Runs test files: finds them, runs unit files two at a time, then integration files one at a time
+// except those that say that they share the machine, reports, and checks that nothing of the run is
+// left. Called by the command line and by `make test`.
 
-import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { EnvironmentError } from "../errors";
 import { inLab } from "../lab/lab";
@@ -33,8 +33,10 @@ export interface RunOptions {
 
 const DEFAULT_NO_OUTPUT_MS = 120_000;
 const DEFAULT_ARTIFACTS = "build/test-artifacts";
-const UNIT_JOBS = 2;
+const SHARED_JOBS = 2;
 const INTEGRATION = /(^|\/)(integration|bench)\//;
+/** What an integration file says in a comment when its tests need no machine to themselves. */
+const SHARES = /^\/\/ Shares the machine: /m;
 
 /**
  * Runs everything and prints it; the result is the exit status: 0, or 1 for a failure or for no
@@ -89,9 +91,14 @@ async function runAll(
   options: RunOptions,
   progress: Progress,
 ): Promise<FileResult[]> {
+  const unit = files.filter((file) => !INTEGRATION.test(file));
+  const integration = files.filter((file) => INTEGRATION.test(file));
+  const sharing = integration.filter((file) => SHARES.test(readFileSync(file, "utf8")));
+  const alone = integration.filter((file) => !sharing.includes(file));
   const groups = [
-    { files: files.filter((file) => !INTEGRATION.test(file)), jobs: options.jobs ?? UNIT_JOBS },
-    { files: files.filter((file) => INTEGRATION.test(file)), jobs: options.jobs ?? 1 },
+    { files: unit, jobs: options.jobs ?? SHARED_JOBS },
+    { files: sharing, jobs: options.jobs ?? SHARED_JOBS },
+    { files: alone, jobs: options.jobs ?? 1 },
   ];
   const results: FileResult[] = [];
   const only = options.only === undefined ? undefined : readOnly(options.only);
