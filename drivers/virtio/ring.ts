@@ -87,9 +87,9 @@ export abstract class Ring {
   abstract offerReadable(burst: Burst, first: u32, count: u32): void;
 
   /**
-   * Offers again what the next `count` free descriptors, 1 at least, held when they were offered last; the
-   * caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and nothing is
-   * offered, if the ring is not straight (buffer-ids.ts).
+   * Offers again what the next `count` free descriptors, 1 at least, held when they were offered
+   * last; the caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and
+   * nothing is offered, if the ring is not straight (buffer-ids.ts).
    */
   abstract offerAgain(count: u32): bool;
 
