@@ -152,7 +152,7 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     isFixed: true,
   },
   ordered_sink: {
-    net: { features: [...PLAIN, "ring_packed", "in_order"], rxSize: 256 },
+    net: { features: [...PLAIN, "mrg_rxbuf", "ring_packed", "in_order"], rxSize: 256 },
     memoryMib: LARGE_MEMORY_MIB,
     commandLine: "app=sink",
   },
