@@ -236,13 +236,12 @@ const lieInSpace: Act = (target, a, b, c) => {
   const at = a & 0xff;
   let before = (b >>> 8) % READS_MAX;
   let left = c % READS_MAX || Number.POSITIVE_INFINITY;
-  const read = space.read.bind(space);
-  space.read = (offset, width) => {
-    const value = read(offset, width);
+  const honest = space.tamper ?? ((_offset, _width, value) => value);
+  space.tamper = (offset, width, truth) => {
+    const value = honest(offset, width, truth);
     if (at < offset || at >= offset + width || before-- > 0 || left-- <= 0) return value;
     const unit = 2 ** (8 * (at - offset));
-    const honest = Math.floor(value / unit) % 0x100;
-    return value + ((b & 0xff) - honest) * unit;
+    return value + ((b & 0xff) - (Math.floor(value / unit) % 0x100)) * unit;
   };
 };
 
