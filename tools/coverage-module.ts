@@ -26,16 +26,19 @@ function sourcesBelow(folder: string): string[] {
 }
 
 /** asconfig.json with room for the counters below the module's data. */
-function writeConfig(points: number): void {
+function writeConfig(points: number, isQuick: boolean): void {
   const config = JSON.parse(readFileSync("asconfig.json", "utf8")) as {
-    options: { memoryBase: number };
+    options: { memoryBase: number; optimizeLevel: number; converge: boolean };
   };
+  if (isQuick) Object.assign(config.options, { optimizeLevel: 0, converge: false });
   config.options.memoryBase = Math.ceil((FIRST_POINT + points) / PAGE_BYTES) * PAGE_BYTES;
   writeFileSync(`${SOURCES}/asconfig.json`, JSON.stringify(config));
 }
 
-/** Throws with the compiler's output when it does not compile. */
-export function buildCoverageModule(): CoverageModule {
+/**
+ * `isQuick`: not optimized, for few cases. Throws with the compiler's output when it does not compile.
+ */
+export function buildCoverageModule(isQuick = false): CoverageModule {
   rmSync(WORK, { recursive: true, force: true });
   mkdirSync(SOURCES, { recursive: true });
   for (const folder of ["kernel", COUNTED]) {
@@ -45,7 +48,7 @@ export function buildCoverageModule(): CoverageModule {
   for (const file of sourcesBelow(COUNTED)) {
     writeFileSync(`${SOURCES}/${file}`, instrument(file, readFileSync(file, "utf8"), points));
   }
-  writeConfig(points.length);
+  writeConfig(points.length, isQuick);
   const output = resolve(WORK, "vireo.wasm");
   const asc = resolve("node_modules/.bin/asc");
   const args = ["--config", "asconfig.json", "--target", "release", "--outFile", output];
@@ -104,7 +107,15 @@ export function reportCoverage(points: readonly Point[], seen: Uint8Array): Cove
   return { rows: [...rows, all], missed };
 }
 
-const percent = ({ hit, all }: Share) => `${((100 * hit) / Math.max(1, all)).toFixed(1)} %`;
+const partOf = ({ hit, all }: Share) => (100 * hit) / Math.max(1, all);
+const percent = (share: Share) => `${partOf(share).toFixed(1)} %`;
+
+/** Of all files together, in percent. */
+export function percentages({ rows }: CoverageReport): { lines: number; branches: number } {
+  const all = rows.at(-1);
+  if (all === undefined) throw new Error("a coverage report without a sum");
+  return { lines: partOf(all.lines), branches: partOf(all.branches) };
+}
 
 export function formatCoverage({ rows }: CoverageReport): string {
   const lines = rows.map(({ branches, file, lines: ran }) => {

@@ -12,7 +12,12 @@ import type { Case } from "../test/hostile/cases";
 import { formatCase } from "../test/hostile/cases";
 import { CORPUS, readCorpus, writeCase } from "../test/hostile/corpus";
 import { type Failure, type Found, Fuzzer } from "../test/hostile/fuzzer";
-import { buildCoverageModule, formatCoverage, reportCoverage } from "./coverage-module";
+import {
+  buildCoverageModule,
+  formatCoverage,
+  percentages,
+  reportCoverage,
+} from "./coverage-module";
 import { FIRST_POINT } from "./instrument";
 
 const USAGE = `usage: make fuzz [FUZZ='options']
@@ -165,6 +170,9 @@ class Campaign {
     console.log(formatCoverage(report));
     if (showsMissed) console.log(report.missed.join("\n"));
     console.log(`lapses: ${this.lapses}; cases that reached something new: ${this.kept.length}`);
+    const { branches, lines } = percentages(report);
+    const share = `${lines.toFixed(1)} % of lines, ${branches.toFixed(1)} % of branches`;
+    console.log(`drivers/ by ${this.total} hostile cases alone: ${share}`);
     console.log(`fuzz: ${this.total} cases, ${this.failures.length} failures`);
     return this.failures.length > 0 ? 1 : 0;
   }

@@ -5,7 +5,11 @@
  *
  *   lines      the first statement of each block, and each one behind a statement that may branch:
  *              what lies between two of them runs when the first does
- *   branches   both ways of if, ?: and loops, the cases of switch, and the right side of && and ||
+ *   branches   both ways of if and ?:, a loop's way in, the cases of switch, and the right side of
+ *              && and ||
+ *
+ * What the compiler puts in by itself, such as the check of an index, is no branch of the source and
+ * is not counted; what the source says is, also where no device can bring it about.
  *
  * The byte of point n lies at FIRST_POINT + n, below the module's data; `memoryBase` makes the room.
  */
@@ -155,9 +159,12 @@ class Instrumenter {
     const kind = node.operatorToken.kind;
     const isAnd = kind === ts.SyntaxKind.AmpersandAmpersandToken;
     if (!isAnd && kind !== ts.SyntaxKind.BarBarToken) return;
-    // What the compiler learns of null from the right side would be hidden from it.
-    if (node.getText(this.source).includes("null") || isConstant(node)) return;
-    this.comma(node.right, isAnd ? "and" : "or");
+    if (isConstant(node)) return;
+    // A term of its own before the right side, not a comma around it: what the compiler learns of
+    // null from the right side would be hidden from it.
+    const from = node.right.getStart(this.source);
+    const hit = this.point("branch", from, from, isAnd ? "and" : "or");
+    this.open(from, isAnd ? `(${hit}, true) && ` : `(${hit}, false) || `, node.right);
   }
 }
 

@@ -203,14 +203,10 @@ export class NetDevice {
       return this.fail("the device does not take the number of queue pairs");
     }
     if (!this.configureHash(control)) return this.fail("the device does not answer a command");
-    if (this.isAddressUnknown()) {
-      commands.setMac(control, this.link.mac);
-      if (control.wait() == ControlState.Refused) {
-        events.warning("the device does not take the address that was made up");
-      }
+    if (!this.tellAddress(control) || !this.settings.restore(control, 2 * pairs, this.accepted)) {
+      return this.fail("the device does not answer a command");
     }
-    if (this.settings.restore(control, 2 * pairs, this.accepted)) return null;
-    return this.fail("the device does not answer a command");
+    return null;
   }
 
   /** Has the device use its first `pairs` pairs, by hash if it can. False if it does not. */
@@ -251,7 +247,20 @@ export class NetDevice {
     return features.has(this.accepted, features.HASH_REPORT);
   }
 
-  /** virtio 1.4 §5.1.9.5.2.2: an address that is not the one in mac is told to the device. */
+  /**
+   * virtio 1.4 §5.1.9.5.2.2: an address that is not the one in mac is told to the device. False if it
+   * does not answer.
+   */
+  private tellAddress(control: ControlQueue): bool {
+    if (!this.isAddressUnknown()) return true;
+    commands.setMac(control, this.link.mac);
+    const state = control.wait();
+    if (state == ControlState.Refused) {
+      events.warning("the device does not take the address that was made up");
+    }
+    return state != ControlState.Failed;
+  }
+
   private isAddressUnknown(): bool {
     return (
       !features.has(this.accepted, features.MAC) &&
@@ -365,7 +374,6 @@ export class NetDevice {
       return null;
     }
     if (this.configVector == NO_VECTOR) this.configVector = allocateVector();
-    if (this.configVector == NO_VECTOR) return this.fail("there are no interrupt vectors left");
     msix.enable();
     msix.set(CONFIG_ENTRY, messageAddress(this.apicId), this.configVector);
     if (this.transport.setConfigVector(CONFIG_ENTRY)) return null;

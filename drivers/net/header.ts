@@ -191,13 +191,9 @@ export function isChecked(packet: Packet): bool {
   return (packet.header & DATA_VALID) != 0;
 }
 
-/** Asks the device to complete a checksum, and, with a `gso` type, to cut into `mss` bytes. */
+/** Asks the device to complete a checksum and to cut, by the `gso` type, into `mss` bytes each. */
 export function request(packet: Packet, start: u32, offset: u32, gso: u32, mss: u32): void {
-  packet.header =
-    NEEDS_CSUM |
-    ((<u64>gso) << 8) |
-    ((<u64>(gso != GSO_NONE ? mss : 0)) << 32) |
-    ((<u64>start) << 48);
+  packet.header = NEEDS_CSUM | ((<u64>gso) << 8) | ((<u64>mss) << 32) | ((<u64>start) << 48);
   packet.csumOffset = <u16>offset;
 }
 

@@ -276,13 +276,12 @@ export class QueuePair {
     return this.rx.isBroken() || this.tx.isBroken();
   }
 
-  /** What the device did wrong, as a number for `faultMessage`; 0: nothing. */
+  /** What the device did wrong, as a number for `faultMessage`, when the pair `isBroken`. */
   fault(): u32 {
     if (this.rx.mergeFault) return FAULT_MERGE;
     if (this.rx.ring.fault != RingFault.NONE) return <u32>this.rx.ring.fault;
-    const fault = <u32>this.tx.ring.fault;
-    if (fault != 0) return fault + FAULT_TX;
-    return this.tx.stuck ? FAULT_STUCK : 0;
+    const fault = this.tx.ring.fault;
+    return fault != RingFault.NONE ? <u32>fault + FAULT_TX : FAULT_STUCK;
   }
 
   /** Interrupts that arrived for this pair's receive and transmit queue. */

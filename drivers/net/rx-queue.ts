@@ -38,8 +38,9 @@ export class RxQueue {
   private raw: Burst = Burst.create();
   /** A merged packet whose last buffers have not come yet, and how many they are. */
   private partial: Packet | null = null;
-  private partialEnd: Packet | null = null;
   private missing: u32 = 0;
+  /** Its last buffer so far; what it is without such a packet means nothing. */
+  private partialEnd: Packet = new Packet();
   /** The header of the packet at hand, as the device wrote it. */
   private first: u64 = 0;
   private csumOffset: u32 = 0;
@@ -63,7 +64,6 @@ export class RxQueue {
     this.plain = !mergeable && !this.offloads.guestCsum && !hashed;
     this.mergeFault = false;
     this.partial = null;
-    this.partialEnd = null;
     this.missing = 0;
     this.whole = 0;
   }
@@ -135,8 +135,9 @@ export class RxQueue {
       // The length is the device's word: nothing beyond the buffer is ever looked at. One that is
       // shorter than the header becomes too long by the subtraction.
       const length = raw.used(i) - headerBytes;
-      if (this.missing != 0) {
-        const packet = this.append(segment, raw.used(i));
+      const head = this.partial;
+      if (head != null) {
+        const packet = this.append(head, segment, raw.used(i));
         if (packet == null) continue;
         bytes += packet.total;
         burst.put(count++, packet);
@@ -307,27 +308,22 @@ export class RxQueue {
   }
 
   /** A later buffer of a merged packet: all of it is data. */
-  private append(segment: Packet, reported: u32): Packet | null {
-    const head = this.partial;
-    const end = this.partialEnd;
-    if (head == null || end == null) return this.drop(segment);
+  private append(head: Packet, segment: Packet, reported: u32): Packet | null {
     const used = min(reported, this.pool.stride);
     segment.data = segment.buffer;
     segment.length = used;
     segment.next = null;
     head.total += used;
-    end.next = segment;
+    this.partialEnd.next = segment;
     this.partialEnd = segment;
     if (--this.missing > 0) return null;
     this.partial = null;
-    this.partialEnd = null;
     return this.complete(head);
   }
 
-  private drop(segment: Packet): Packet | null {
+  private drop(segment: Packet): void {
     this.statistics.drop(QueueDrop.USED_LENGTH);
     this.pool.give(segment);
-    return null;
   }
 
   /** The queue was reset alone: what the device had is in the pool again. */
@@ -340,7 +336,6 @@ export class RxQueue {
     this.whole = 0;
     this.mergeFault = false;
     this.partial = null;
-    this.partialEnd = null;
     this.missing = 0;
   }
 

@@ -79,7 +79,7 @@ export class TxQueue {
    * (`Ring.nextHeld`), `bytes` bytes in all; the caller has them all, and the ring is straight.
    */
   submitAgain(count: u32, bytes: u64): void {
-    if (!this.ring.offerAgain(count)) return;
+    this.ring.offerAgain(count);
     this.statistics.packets += count;
     this.statistics.bytes += bytes;
     this.ring.publish();

@@ -29,8 +29,7 @@ export function busLimit(): u32 {
 /** Address of a function's registers in the MMIO window plus 1; 0 if its bus cannot be mapped. */
 function ecamFunction(bdf: u32): u32 {
   const bus = bdf >> 8;
-  if (bus >= BUSES_MAX) return 0;
-  let window = unchecked(busWindows[bus]);
+  let window = busWindows[bus];
   if (window == 0) {
     window = machine.mapDevice(ecamPhysical + <u64>bus * BUS_BYTES, BUS_BYTES);
     unchecked((busWindows[bus] = window));

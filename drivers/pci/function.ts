@@ -134,10 +134,7 @@ export class PciFunction {
     for (let i: u32 = 0; i < CAPABILITIES_MAX && offset >= 0x40; i++) {
       const header = config.read16(this.bdf, offset);
       if (found && (header & 0xff) == id) return offset;
-      if (offset == previous) {
-        if (found) return 0;
-        found = true;
-      }
+      if (offset == previous) found = true;
       offset = (header >> 8) & 0xfc;
     }
     return 0;

@@ -50,7 +50,7 @@ export class PortSlot {
     return (both & ATTENTION_PRESSED) != 0;
   }
 
-  /** What is in the slot may be taken: nobody uses it any more. */
+  /** What is in the slot, and was asked for, may be taken: nobody uses it any more. */
   powerOff(): void {
     this.control(POWER_INDICATOR_OFF | POWER_OFF);
   }
@@ -64,7 +64,6 @@ export class PortSlot {
   }
 
   private control(bits: u32): void {
-    if (this.registers == 0) return;
     const now = config.read32(this.bdf, this.registers) & 0xffff;
     // The status in the upper half stays as it is where zeros are written.
     config.write32(this.bdf, this.registers, (now & ~(POWER_INDICATOR | POWER_OFF)) | bits);

@@ -16,7 +16,6 @@ const CAPABILITIES_MAX: u32 = 48;
 
 export const COMMON_CFG: u32 = 1;
 export const NOTIFY_CFG: u32 = 2;
-export const ISR_CFG: u32 = 3;
 export const DEVICE_CFG: u32 = 4;
 
 /** A structure's place: a window address plus 1 (0: not found) and how long it is said to be. */
@@ -64,7 +63,7 @@ function readStructure(
   const bar = pci.read8(capability + 4);
   const offset = pci.read32(capability + 8);
   const length = pci.read32(capability + 12);
-  const alignment: u32 = type == NOTIFY_CFG ? 2 : type == ISR_CFG ? 1 : 4;
+  const alignment: u32 = type == NOTIFY_CFG ? 2 : 4;
   if (length < needed || (offset & (alignment - 1)) != 0) return false;
   if (!pci.barHolds(bar, offset, length)) return false;
   const mapped = pci.mapBar(bar, offset, min(length, mapMax));

@@ -165,7 +165,7 @@ function name(bit: u32, text: string): void {
 
 /** The name of a bit below 128, or null if the specification has none. */
 export function featureName(bit: u32): string | null {
-  return bit < BITS ? unchecked(names[bit]) : null;
+  return names[bit];
 }
 
 export function has(features: u64, bit: u32): bool {

@@ -185,7 +185,6 @@ export abstract class PackedOffer extends Ring {
   /** The device may have written into every field, so that all of them are written again. */
   offerAgain(count: u32): bool {
     if (!this.ids.straight) return false;
-    if (count == 0) return true;
     const size = this.size;
     const held = this.ids.held;
     const dma = this.dma;
@@ -293,7 +292,6 @@ export abstract class PackedOffer extends Ring {
   }
 
   publish(): void {
-    if (this.batchFlags == 0) return;
     // virtio 1.4 §2.8.21.1.1: all of the batch before the flags that offer it.
     machine.release();
     machine.sharedWrite16(this.desc + (this.batchHead << 4) + FLAGS, this.batchFlags);

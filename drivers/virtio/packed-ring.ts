@@ -252,7 +252,7 @@ export class PackedRing extends PackedOffer {
       // The place before the mode by which it counts.
       machine.release();
     }
-    if (this.driverFlags != mode) this.setDriverFlags(mode);
+    this.setDriverFlags(mode);
     // The request must be visible before the look, or both sides could miss each other.
     machine.fullBarrier();
     return this.hasUsed();

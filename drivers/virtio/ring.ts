@@ -89,9 +89,9 @@ export abstract class Ring {
   abstract offerReadable(burst: Burst, first: u32, count: u32): void;
 
   /**
-   * Offers again what the next `count` free descriptors held when they were offered last; the
-   * caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and nothing is
-   * offered, if the ring is not straight (buffer-ids.ts).
+   * Offers again what the next `count` free descriptors, 1 at least, held when they were offered
+   * last; the caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and
+   * nothing is offered, if the ring is not straight (buffer-ids.ts).
    */
   abstract offerAgain(count: u32): bool;
 
@@ -107,7 +107,7 @@ export abstract class Ring {
    */
   abstract offerCommand(token: Packet, out: usize, outBytes: u32, into: usize, inBytes: u32): void;
 
-  /** Makes everything offered visible to the device, in one store. */
+  /** Makes everything offered, one buffer at least, visible to the device, in one store. */
   abstract publish(): void;
 
   /** Whether the device wants a notification for what was published since the last call. */

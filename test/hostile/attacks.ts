@@ -2,7 +2,9 @@
 // which mean something whatever they are. Those on rings are in ring-attacks.ts. Called by
 // workbench.ts.
 
+import type { Guest } from "../model/guest";
 import { CONFIG_FIELDS } from "../model/net/net-options";
+import type { ConfigSpace } from "../model/pci/config-space";
 import { Random } from "../model/random";
 import { COMMON_REGISTERS } from "../model/virtio/registers";
 import type { Attack, AttackKind } from "./cases";
@@ -14,6 +16,7 @@ const FRAMES_MAX = 40;
 const GARBAGE_BYTES_MAX = 3000;
 const STORM_MAX = 64;
 const TIME_US_MAX = 3_000_000;
+const READS_MAX = 200;
 
 const isRunning = ({ guest }: Target) => guest.nic.pairs.length > 0;
 
@@ -175,6 +178,11 @@ export const COMMAND_LINES = [
   "stats",
   "reset",
   "help",
+  "reset 0",
+  "reset 1",
+  "offloads -guest_tso4",
+  "coal vq 2 20 4",
+  "hash types ipv4",
 ] as const;
 
 /** Types a line: a. */
@@ -208,18 +216,48 @@ const capability: Act = (target, a, b, c) => {
   target.mayEnd = true;
 };
 
+/** The functions that a guest may find: its NICs, then a root port. */
+function functionsOf(guest: Guest): readonly ConfigSpace[] {
+  const port = rootPortOf(guest);
+  const nics = guest.nics.map(({ pci }) => pci.space);
+  return port === undefined ? nics : [...nics, port.space];
+}
+
+/**
+ * A byte of a function's whole configuration space reads as something else: identity, BARs, and their
+ * sizes, which are read there too. a: where, above bit 7 whose; b: as what, above bit 7 after how
+ * many reads; c: how often, 0: for ever.
+ */
+const lieInSpace: Act = (target, a, b, c) => {
+  const functions = functionsOf(target.guest);
+  const space = functions[(a >>> 8) % functions.length];
+  if (space === undefined) return;
+  target.mayEnd = true;
+  const at = a & 0xff;
+  let before = (b >>> 8) % READS_MAX;
+  let left = c % READS_MAX || Number.POSITIVE_INFINITY;
+  const honest = space.tamper ?? ((_offset, _width, value) => value);
+  space.tamper = (offset, width, truth) => {
+    const value = honest(offset, width, truth);
+    if (at < offset || at >= offset + width || before-- > 0 || left-- <= 0) return value;
+    const unit = 2 ** (8 * (at - offset));
+    return value + ((b & 0xff) - (Math.floor(value / unit) % 0x100)) * unit;
+  };
+};
+
 /**
  * NICs that come and go: a: by surprise, back again, asked for by ACPI, or at the slot of a root port;
- * b: which NIC, or the slot's status.
+ * b: which NIC, or the slot's status; c: bit 0: it comes back without MSI-X.
  */
-const plug: Act = ({ guest }, a, b) => {
+const plug: Act = ({ guest }, a, b, c) => {
   const index = b % guest.nics.length;
   const nic = guest.nicAt(index);
   const isThere = guest.machine.pci.has(nic.options.bdf);
   const kind = a % 4;
   if (kind === 0 && isThere) nic.unplug();
   if (kind === 1 && !isThere) {
-    const { sender } = guest.plugIn(index, { ...nic.options, hasFirmware: false });
+    const change = (c & 1) === 0 ? {} : { msixEntries: 0 };
+    const { sender } = guest.plugIn(index, { ...nic.options, hasFirmware: false, ...change });
     sender.onTransmit = nic.sender.onTransmit;
     sender.isDiscarding = nic.sender.isDiscarding;
   }
@@ -251,6 +289,7 @@ const ACTS: Readonly<Record<AttackKind, Act>> = {
   capability,
   plug,
   word,
+  function: lieInSpace,
 };
 
 /** Before DRIVER_OK, and while the device is being reset, there are no rings to be attacked. */

@@ -34,6 +34,7 @@ export const ATTACK_KINDS = [
   "capability",
   "plug",
   "word",
+  "function",
 ] as const;
 
 export type AttackKind = (typeof ATTACK_KINDS)[number];
@@ -65,12 +66,19 @@ export const SETUPS = [
   "forward",
   "slots",
   "source",
+  "sink",
+  "ordered_sink",
+  "six",
+  "uneven",
 ] as const;
 
 export type Setup = (typeof SETUPS)[number];
 
 /** Guests that each case boots for itself, and that then live for a while (life-bench.ts). */
-const LIVES: readonly Setup[] = ["bare", "ports", "forward", "slots", "source"];
+const LIVES: readonly Setup[] = [
+  ...(["bare", "ports", "forward", "slots", "source"] as const),
+  ...(["sink", "ordered_sink", "six", "uneven"] as const),
+];
 
 export const isLife = (setup: Setup): boolean => LIVES.includes(setup);
 

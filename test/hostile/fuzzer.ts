@@ -28,6 +28,10 @@ const TURNS: readonly (readonly [Setup, number])[] = [
   ["forward", 1],
   ["slots", 1],
   ["source", 1],
+  ["sink", 1],
+  ["ordered_sink", 1],
+  ["six", 1],
+  ["uneven", 1],
 ];
 
 export interface Counters {

@@ -9,16 +9,17 @@ export const BOOT_KINDS: readonly AttackKind[] = [
   "register",
   "config",
   "churn",
+  "function",
 ];
 
-/** What is decided before a guest of life-bench.ts boots. */
+/** What is decided before a guest of life-bench.ts boots, unless it has a moment. */
 export const EARLY_KINDS: readonly AttackKind[] = [...BOOT_KINDS, "answer", "word"];
 
 const LIFE_KINDS: readonly AttackKind[] = ["plug", "word"];
 
 /** Those of a device that is running, and stays where it is. */
 const RUNNING_KINDS: readonly AttackKind[] = ATTACK_KINDS.filter(
-  (kind) => kind !== "space" && kind !== "capability" && !LIFE_KINDS.includes(kind),
+  (kind) => !["space", "capability", "function"].includes(kind) && !LIFE_KINDS.includes(kind),
 );
 
 export function kindsOf(setup: Setup): readonly AttackKind[] {

@@ -5,7 +5,8 @@
 //   - bounded time: machine calls a step, steps until all is quiet, virtual time
 //   - the device is given addresses in packet buffers and command buffers only, whole, each once
 //   - canaries: bytes that belong to nobody, and buffers that nobody had, are as they were
-//   - every reset of the driver's own accord has an `error` event that names the fault
+//   - every reset of the driver's own accord has an `error` event that names the fault, or the warning
+//     that a queue is stuck
 //   - the driver keeps to the rules as far as they can be kept with such a device
 //   - after a reset a device that behaves carries traffic, and the driver breaks no rule at all
 //
@@ -38,6 +39,9 @@ const REGISTER_RULE = new RegExp(
 );
 /** Rules about what is to be summed and cut, which an echo keeps if its sender has. */
 const HEADER_RULE = /csum_start \d+, csum|checksum|gso_size is 0|CWR|TCP header is cut/;
+
+/** A device that only stands still has done nothing wrong: its reset has a warning (kernel/nic.ts). */
+const STUCK = "the device sends nothing any more";
 
 /** What the device has lied about in a case. */
 interface Lies {
@@ -74,6 +78,7 @@ export class Oracle {
   /** The command buffers: where commands are, and where answers. */
   private readonly commands: readonly number[];
   private errorsBefore = 0;
+  private stuckBefore = 0;
   private resetsBefore = 0;
 
   constructor(private readonly guest: Guest) {
@@ -135,6 +140,7 @@ export class Oracle {
     this.isBlind = false;
     for (const { seen } of this.buffers) seen.fill(0);
     this.errorsBefore = this.guest.machine.console.all("error").length;
+    this.stuckBefore = this.stuckQueues();
     this.resetsBefore = this.guest.nic.pci.common.resets;
   }
 
@@ -212,7 +218,8 @@ export class Oracle {
     if (ended instanceof GuestExit) this.checkEnd(ended, lies.mayEnd);
     const resets = this.guest.nic.pci.common.resets - this.resetsBefore;
     const events = machine.console.all("error").length - this.errorsBefore;
-    if (resets > events + this.resetsAsked()) {
+    const stuck = this.stuckQueues() - this.stuckBefore;
+    if (resets > events + stuck + this.resetsAsked()) {
       this.fault(`${resets} resets, and ${events} errors that say why`);
     }
     for (const text of violations.list) {
@@ -220,6 +227,12 @@ export class Oracle {
     }
     violations.list.length = 0;
     this.checkCanaries();
+  }
+
+  /** Resets that the watchdog has announced. */
+  private stuckQueues(): number {
+    const warnings = this.guest.machine.console.all("warning");
+    return warnings.filter(({ message }) => message.endsWith(STUCK)).length;
   }
 
   /** `reset` on the console needs no error. */

@@ -137,6 +137,7 @@ const FOUND: readonly (readonly [string, string])[] = [
   ["§5.1.9.2.1", "offloads, receiving › hdr_len is not trusted*"],
   ["§5.1.9.4.4", "hash report › a used length of *, less than the header, is dropped and counted"],
   ["§5.1.9.5", "hostile regressions › §5.1.9.5: *"],
+  ["§5.1.9.5", "control faults › §5.1.9.5: *"],
   ["§5.1.9.5.4", "control races › an announcement asked for *"],
   ["§5.1.9.5.6.1", "lane changes › what had come in before its lane was paused is answered*"],
   ["§5.1.9.5.10", "* › coalescing of single queues is back when their pairs are in use again"],

@@ -69,6 +69,8 @@ interface Description {
   readonly more?: Partial<NetOptions>;
   /** The second NIC lies behind a root port. */
   readonly hasPort?: boolean;
+  /** ACPI has no registers for hot-plug. */
+  readonly isFixed?: boolean;
 }
 
 /** Both ways, whole, in pieces, with hashes: what a forwarder may have to carry on. */
@@ -119,7 +121,7 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
       txSize: RING_LARGE,
     },
     commandLine: "ip=192.0.2.2/24 ip6=auto ring=packed mode=irq",
-    machine: { acpi: { root: "xsdt", ecam: "cba" } },
+    machine: { acpi: { root: "xsdt", ecam: "cba" }, hostBridge: "microvm" },
   },
   ports: {
     net: { features: [...UNNAMED, ...CONTROL], msixEntries: 0, deviceId: 0x1000 },
@@ -141,9 +143,29 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     hasPort: true,
   },
   source: {
-    net: { features: [...FORWARDED, "hash_report", "ctrl_vq"] },
+    net: { features: [...FORWARDED, "hash_report", "ctrl_vq", "ring_packed"] },
     commandLine:
       "app=source gso=tcp4 size=9000 dst=02:00:00:00:00:99 dstip=192.0.2.9 count=200 ip=192.0.2.2/24",
+  },
+  sink: {
+    net: { features: [...PLAIN, "ring_packed", "indirect_desc", "event_idx"] },
+    commandLine: "app=sink",
+    isFixed: true,
+  },
+  ordered_sink: {
+    net: { features: [...PLAIN, "mrg_rxbuf", "ring_packed", "in_order"], rxSize: 256 },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: "app=sink",
+  },
+  six: {
+    net: { features: [...PACKED_FEATURES, ...OFFLOADS], mtu: JUMBO },
+    commandLine: "ip=192.0.2.2/24 ip6=auto",
+  },
+  uneven: {
+    net: { features: FORWARDED },
+    more: { features: [...USUAL_FEATURES, "in_order"], txSize: 8 },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: "app=forward",
   },
 };
 
@@ -163,6 +185,11 @@ const WORDS = [
   "app=sink",
   "app=idle",
   "app=echo",
+  "gso=none",
+  "size=60",
+  "ip6=off",
+  "features=-in_order",
+  "features=-csum",
 ] as const;
 
 /** The command line with the words that a case's attacks of kind `word` choose. */
@@ -203,10 +230,11 @@ export function makeSetup(
   const guest = new Guest(options);
   guest.machine.log.enabled = false;
   addMore(guest, description, sizes);
+  addSlots(guest, description);
   return guest;
 }
 
-/** The second NIC, and what NICs are asked for by. */
+/** The second NIC. */
 function addMore(guest: Guest, { hasPort, more }: Description, sizes: Partial<NetOptions>): void {
   const { machine } = guest;
   if (hasPort === true) {
@@ -217,7 +245,14 @@ function addMore(guest: Guest, { hasPort, more }: Description, sizes: Partial<Ne
   } else if (more !== undefined) {
     guest.plugIn(1, { ...sizes, ...more });
   }
-  const hotplug = new HotplugPorts(HOTPLUG_PORTS[machine.options.hostBridge]);
+}
+
+/** What NICs are asked for by. */
+function addSlots(guest: Guest, { isFixed }: Description): void {
+  const { machine } = guest;
+  const { hostBridge } = machine.options;
+  if (isFixed === true || hostBridge === "microvm") return;
+  const hotplug = new HotplugPorts(HOTPLUG_PORTS[hostBridge]);
   machine.pci.hotplug = hotplug;
   hotplug.onEject = (bus, slot) => {
     const place = (bus << 8) | (slot << 3);

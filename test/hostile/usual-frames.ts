@@ -24,5 +24,6 @@ export function usualFrames(guest: Guest): Buffer[] {
     peer6.echoRequest(text(100)),
     peer6.echoRequest(text(100), { extensions }),
     peer6.solicitation(peer6.guestLink),
+    peer.echoRequest(text(8900)),
   ];
 }

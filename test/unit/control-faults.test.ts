@@ -3,7 +3,7 @@
 // traffic goes on. virtio 1.4 §5.1.9.5, §2.1.2
 
 import { assert, suite, type TestContext } from "qemu-test-harness";
-import type { Guest } from "../model/guest";
+import { type Guest, makeGuest } from "../model/guest";
 import { MQ_FEATURES } from "../model/net/net-device";
 import type { FeatureName } from "../model/virtio/features";
 import { resources, start, traffic } from "./lanes";
@@ -160,5 +160,15 @@ for (const fault of FAULTS) {
     }
   });
 }
+
+test("§5.1.9.5: whoever does not answer that its address was made up is given up on", (t) => {
+  const features = ["version_1", "ctrl_vq", "ctrl_rx", "ctrl_mac_addr"] as const;
+  const guest = makeGuest(t, { net: { features } });
+  guest.nic.control.tamper = () => "never";
+  guest.machine.boot();
+  guest.until(() => guest.machine.ended !== undefined, "the run ends", { us: 10e6 });
+  assert.equal(guest.errors(), NO_ANSWER);
+  assert.is(guest.exitStatus(), 35);
+});
 
 test.run();

@@ -61,6 +61,7 @@ const CONSOLE_IRQ = 4;
 const HOST_BRIDGES = {
   q35: { vendor: 0x8086, device: 0x29c0 },
   pc: { vendor: 0x8086, device: 0x1237 },
+  microvm: { vendor: 0x1b36, device: 0x0008 },
 } as const;
 /** A guest that sleeps no longer than this polls, and so loses nothing. */
 const POLL_TICKS = 2 * TSC_KHZ;

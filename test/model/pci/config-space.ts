@@ -34,6 +34,8 @@ export interface BarOptions {
 }
 
 export class ConfigSpace {
+  /** Changes what the driver reads at an offset: how a device lies. */
+  tamper: ((offset: number, width: Width, value: number) => number) | undefined;
   readonly bytes = Buffer.alloc(256);
   private readonly mask = Buffer.alloc(256);
   private readonly bars: Bar[] = [];
@@ -91,7 +93,8 @@ export class ConfigSpace {
   }
 
   read(offset: number, width: Width): number {
-    return offset + width <= 256 ? this.bytes.readUIntLE(offset, width) : 0;
+    const value = offset + width <= 256 ? this.bytes.readUIntLE(offset, width) : 0;
+    return this.tamper?.(offset, width, value) ?? value;
   }
 
   write(offset: number, width: Width, value: number): void {

@@ -10,7 +10,7 @@ import { inLab } from "../lab/lab";
 const OUTPUT = "build/harness/tests";
 
 /** Packages with files of their own beside their code, which must be loaded from node_modules. */
-const EXTERNAL = ["assemblyscript", "binaryen", "esbuild", "koffi", "wabt"];
+const EXTERNAL = ["assemblyscript", "binaryen", "esbuild", "koffi", "typescript", "wabt"];
 
 /** Bundles `file` and returns the module's path. Throws with the compiler's message. */
 export async function bundleTest(file: string): Promise<string> {
