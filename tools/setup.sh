@@ -20,9 +20,10 @@ node_is_new_enough() {
   command -v node >/dev/null && [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ]
 }
 
-# Programs and the Debian packages that have them, for each goal.
+# Programs (and a header: gcc comes without the C library's) and the Debian packages that have them,
+# for each goal.
 programs() {
-  echo 'gcc gcc' 'ld binutils' 'strip binutils'
+  echo 'gcc gcc' '/usr/include/stdio.h libc6-dev' 'ld binutils' 'strip binutils'
   [ "$goal" = build ] && return
   echo 'qemu-system-x86_64 qemu-system-x86'
   [ "$goal" = run ] && return
@@ -42,7 +43,7 @@ know_packages() {
 
 missing_packages() {
   programs | xargs -n 2 | while read -r program package; do
-    command -v "$program" >/dev/null || echo "$package"
+    command -v "$program" >/dev/null || [ -e "$program" ] || echo "$package"
   done | sort -u
 }
 
