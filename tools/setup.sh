@@ -20,9 +20,10 @@ node_is_new_enough() {
   command -v node >/dev/null && [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ]
 }
 
-# Programs and the Debian packages that have them, for each goal.
+# Programs (and a header: gcc comes without the C library's) and the Debian packages that have them,
+# for each goal.
 programs() {
-  echo 'gcc gcc' 'ld binutils' 'strip binutils'
+  echo 'gcc gcc' '/usr/include/stdio.h libc6-dev' 'ld binutils' 'strip binutils'
   [ "$goal" = build ] && return
   echo 'qemu-system-x86_64 qemu-system-x86'
   [ "$goal" = run ] && return
@@ -42,7 +43,7 @@ know_packages() {
 
 missing_packages() {
   programs | xargs -n 2 | while read -r program package; do
-    command -v "$program" >/dev/null || echo "$package"
+    command -v "$program" >/dev/null || [ -e "$program" ] || echo "$package"
   done | sort -u
 }
 
@@ -62,27 +63,31 @@ add_backports() {
   apt-get update -qq
 }
 
+# First what Debian has, then QEMU anew from backports: so only what QEMU needs comes from there.
+# The other way round its libraries do too, and dpdk-dev wants Debian's own.
 install_packages() {
   local packages
   packages=$(missing_packages | xargs)
-  if [ "$goal" != build ] && command -v qemu-system-x86_64 >/dev/null && ! qemu_is_new_enough; then
-    packages="$packages qemu-system-x86"
+  if [ -n "${packages// /}" ]; then
+    be_root "$packages"
+    echo "setup: installing $packages"
+    apt-get update -qq
+    # shellcheck disable=SC2086 # one word a package
+    apt-get install -qq -y --no-install-recommends $packages >/dev/null
   fi
-  [ -n "${packages// /}" ] || return 0
-  [ "$(id -u)" -eq 0 ] || fail "install these first: apt-get install $packages" \
+  [ "$goal" = build ] || qemu_is_new_enough || upgrade_qemu
+}
+
+be_root() {
+  [ "$(id -u)" -eq 0 ] || fail "install these first: apt-get install $1" \
     "(QEMU $qemu_wanted or newer, in Debian 12 from bookworm-backports)"
-  echo "setup: installing $packages"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq
-  if [[ " $packages " == *' qemu-system-x86 '* ]]; then
-    if ! apt-cache policy qemu-system-x86 | grep -q 'bookworm-backports\|1:[89]\|1:1[0-9]'; then
-      add_backports
-    fi
-    apt-get install -qq -y --no-install-recommends -t bookworm-backports qemu-system-x86 >/dev/null ||
-      apt-get install -qq -y --no-install-recommends qemu-system-x86 >/dev/null
-  fi
-  # shellcheck disable=SC2086 # one word a package
-  apt-get install -qq -y --no-install-recommends $packages >/dev/null
+}
+
+upgrade_qemu() {
+  be_root qemu-system-x86
+  apt-cache policy qemu-system-x86 | grep -q bookworm-backports || add_backports
+  apt-get install -qq -y --no-install-recommends -t bookworm-backports qemu-system-x86 >/dev/null
 }
 
 install_modules() {

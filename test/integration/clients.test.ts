@@ -16,6 +16,7 @@ import {
   type TestContext,
   tap,
 } from "qemu-test-harness";
+import { sameCounts } from "./counters";
 import { GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const READY_MS = 30_000;
@@ -75,12 +76,8 @@ test("iperf3 -u into the sink: the guest counts what the tap has sent", async (t
     sent += Number(/bits\/sec +(\d+)/.exec(line)?.[1]);
   }
   await client.process.stop();
-  const stats = await vm.stats();
-  const host = await net.counters();
-  const received = sumQueues(stats, "rx", "packets");
+  const received = sumQueues(await sameCounts(net, vm), "rx", "packets");
   t.log(`iperf3 sent ${sent} datagrams, the guest took ${received}`);
-  assert.is(received, host.txPackets);
-  assert.is(sumQueues(stats, "rx", "bytes"), host.txBytes);
   assert.ok(sent > 1000, client.all.join("\n"));
   // What went before the address was given back never left this side.
   assert.ok(received > sent / 2, `${received} of ${sent}`);

@@ -6,7 +6,6 @@ import {
   assert,
   type Datapath,
   delay,
-  HarnessError,
   Inbox,
   lineSplitter,
   type OvsOptions,
@@ -18,11 +17,11 @@ import {
   type StatsEvent,
   startProcess,
   suite,
-  sumQueues,
   type TestContext,
   TRUNK,
   type Vm,
 } from "qemu-test-harness";
+import { aheadAtRest, type Counts, countsOf, sameCounts } from "./counters";
 import { ping } from "./ping";
 
 const READY_MS = 30_000;
@@ -30,6 +29,8 @@ const FRAMES = 20_000;
 const FLOOD = "-f -c 500";
 const FLOWS = 64;
 const DATAGRAMS = 10;
+/** What Open vSwitch asks for when ports share memory. */
+const POOL_PACKETS = 262_144;
 const VLAN = 10;
 const SETTLED_MS = 5000;
 
@@ -53,8 +54,8 @@ interface Guest {
   readonly net: OvsPort;
   readonly mac: string;
   readonly ip: string;
-  /** Frames and bytes for the guest that its port gave out before it was there to take them. */
-  readonly early: { readonly packets: number; readonly bytes: number };
+  /** What its port gave out before it was there to take it. */
+  readonly early: Counts;
 }
 
 interface GuestOptions extends OvsPortOptions {
@@ -71,52 +72,12 @@ async function bootGuest(t: TestContext, bridge: OvsSwitch, options: GuestOption
   const append = `${app} ip=${ip}/24`;
   const vm = await t.vm({ append, cpus: queues, memoryMib: 128, accelerator: "auto", nics });
   await vm.waitFor("ready", { timeoutMs: READY_MS });
-  return { vm, net, mac, ip, early: await earlyFrames(vm, net) };
-}
-
-/** Read while the port counts nothing new. */
-async function earlyFrames(vm: Vm, net: OvsPort) {
-  for (let attempt = 0; attempt < 20; attempt++) {
-    const { txPackets, txBytes } = await net.counters();
-    const guest = countsOf(await vm.stats());
-    if ((await net.counters()).txPackets !== txPackets) continue;
-    return { packets: txPackets - guest.txPackets, bytes: txBytes - guest.txBytes };
-  }
-  throw new HarnessError(`${net.port} never rests`);
-}
-
-interface Counts {
-  readonly rxPackets: number;
-  readonly rxBytes: number;
-  readonly txPackets: number;
-  readonly txBytes: number;
-}
-
-/** The guest's counters the way the switch sees them: its transmission is the port's `rx`. */
-function countsOf(stats: StatsEvent): Counts {
-  return {
-    rxPackets: sumQueues(stats, "tx", "packets"),
-    rxBytes: sumQueues(stats, "tx", "bytes"),
-    txPackets: sumQueues(stats, "rx", "packets"),
-    txBytes: sumQueues(stats, "rx", "bytes"),
-  };
+  return { vm, net, mac, ip, early: await aheadAtRest(net, vm) };
 }
 
 /** Waits for the last frames under way; then both must say the same. */
-async function checkPort({ vm, net, early }: Guest): Promise<void> {
-  const begin = performance.now();
-  for (;;) {
-    const counted = countsOf(await vm.stats());
-    const txPackets = counted.txPackets + early.packets;
-    const guest = { ...counted, txPackets, txBytes: counted.txBytes + early.bytes };
-    const port = await net.counters();
-    const same = JSON.stringify(guest) === JSON.stringify(port);
-    if (same || performance.now() - begin > SETTLED_MS) {
-      assert.equal(port, guest, `${net.port} of the switch and its guest`);
-      return;
-    }
-    await delay(100);
-  }
+async function checkPort({ vm, net, early }: Guest): Promise<StatsEvent> {
+  return sameCounts(net, vm, early);
 }
 
 /** The port of a guest that has ended has no counters any more, but its flow has. */
@@ -223,8 +184,7 @@ for (const { datapath, requires } of DATAPATHS) {
           JSON.stringify([await guest.vm.stats(), await guest.net.counters()]),
         );
         assert.is(stdout.trim(), JSON.stringify({ sent: count, right: count }), stderr);
-        await checkPort(guest);
-        const stats = await guest.vm.stats();
+        const stats = await checkPort(guest);
         assert.is(stats.queues.length, 4);
         const used = stats.queues.filter(({ rx, tx }) => rx.packets > 0 && tx.packets > 0);
         t.log(`${guest.ip}: rx ${stats.queues.map(({ rx }) => rx.packets).join("+")}`);
@@ -237,5 +197,40 @@ for (const { datapath, requires } of DATAPATHS) {
     { requires },
   );
 }
+
+test(
+  "userspace datapath: all packets of DPDK's pool fit into its memory",
+  async (t) => {
+    const bridge = await startSwitch(t, { datapath: "userspace" });
+    const { vm } = await bootGuest(t, bridge, { number: 2 });
+    // The pool is made when the first guest connects. One that does not fit is made smaller, or
+    // not at all, and then the port is taken off the bridge.
+    const pool = await bridge.appctl("netdev-dpdk/get-mempool-info");
+    assert.match(pool, new RegExp(`\\spopulated_size=${POOL_PACKETS}\\s`));
+    await vm.stop();
+  },
+  { requires: ["ovs-dpdk"] },
+);
+
+test(
+  "userspace datapath: what the switch cannot do fails the next command, or its end",
+  async (t) => {
+    const bad = ["type=dpdk", "options:dpdk-devargs=nonsense"];
+    const wrong = /failed to parse device "nonsense"/;
+    const add = ["add-port", "br0", "bad", "--", "set", "interface", "bad", ...bad];
+    const failing = await startSwitch(t, { datapath: "userspace" });
+    const message = await failing.vsctl(...add).then(
+      () => "added",
+      (error: Error) => error.message,
+    );
+    assert.match(message, wrong);
+    await failing.stop();
+    const allowed = [wrong, /Failed to attach device/, /Invalid port_id/];
+    const expecting = await startSwitch(t, { datapath: "userspace", errorsAllowed: allowed });
+    await expecting.vsctl(...add);
+    await expecting.stop();
+  },
+  { requires: ["ovs-dpdk"] },
+);
 
 test.run();

@@ -3,7 +3,6 @@
 
 import {
   assert,
-  delay,
   linkLocalAddress,
   type StatsEvent,
   suite,
@@ -12,17 +11,14 @@ import {
   TAP_NAME,
   type TestContext,
   type VhostNetBackend,
-  type Vm,
   type VmOptions,
   vhostNet,
 } from "qemu-test-harness";
+import { aheadAtRest, nothingLeaked, sameCounts } from "./counters";
+import { ping } from "./ping";
 import { GUEST_IP, STATIC_ADDRESS } from "./support";
 
 const READY_MS = 60_000;
-/** Nothing is under way when so many looks, so far apart, show the same. */
-const REST_LOOKS = 10;
-const REST_MS = 100;
-const SETTLED_MS = 5000;
 const PINGS = 300;
 const FRAMES = 20;
 /** A super-frame without FCS, and what it holds over IPv4 and over IPv6. */
@@ -43,62 +39,18 @@ async function boot(t: TestContext, net: VhostNetBackend, options: Omit<VmOption
   return t.vm({ accelerator: "auto", memoryMib: 128, ...options, nics });
 }
 
-interface Difference {
-  readonly packets: readonly [number, number];
-  readonly bytes: readonly [number, number];
-}
-
-/** How far the tap's counters are from the guest's: the kernel speaks before the guest is there. */
-async function difference(net: VhostNetBackend, vm: Vm): Promise<Difference> {
-  const stats = await vm.stats();
-  const kernel = await net.counters();
-  const toGuest = (unit: "packets" | "bytes") => sumQueues(stats, "rx", unit);
-  const toHost = (unit: "packets" | "bytes") => sumQueues(stats, "tx", unit);
-  return {
-    packets: [kernel.txPackets - toGuest("packets"), kernel.rxPackets - toHost("packets")],
-    bytes: [kernel.txBytes - toGuest("bytes"), kernel.rxBytes - toHost("bytes")],
-  };
-}
-
-/** The difference when nothing is under way any more: it stays the same for a while. */
-async function settled(net: VhostNetBackend, vm: Vm): Promise<Difference> {
-  let last = await difference(net, vm);
-  for (let same = 0; same < REST_LOOKS; ) {
-    await delay(REST_MS);
-    const now = await difference(net, vm);
-    same = JSON.stringify(now) === JSON.stringify(last) ? same + 1 : 0;
-    last = now;
-  }
-  return last;
-}
-
-/** Since `before` both have counted the same; what is under way is there a moment later. */
-async function checkCounters(net: VhostNetBackend, vm: Vm, before: Difference): Promise<void> {
-  const begin = performance.now();
-  for (;;) {
-    const now = await difference(net, vm);
-    const same = JSON.stringify(now) === JSON.stringify(before);
-    if (!same && performance.now() - begin < SETTLED_MS) continue;
-    assert.equal(now, before);
-    return;
-  }
-}
-
 test("IPv6: neighbour discovery, a flood of pings, UDP; the tap has counted the same", async (t) => {
   const net = vhostNet({ address6: `${HOST_IP6}/64` });
   const append = `ip=${GUEST_IP}/24 ip6=${GUEST_IP6}/64`;
   const vm = await boot(t, net, { append });
   const where = ({ origin }: { origin: string }) => origin === "static";
   await vm.waitFor("ipv6", { where, timeoutMs: READY_MS });
-  const before = await settled(net, vm);
-  const flood = ["ping", "-6", "-f", "-q", "-c", String(PINGS), GUEST_IP6];
-  const ping = await net.exec(flood, { timeoutMs: 40_000 });
-  assert.match(ping.stdout, new RegExp(`${PINGS} received, 0% packet loss`), ping.stderr);
-  const large = await net.exec(["ping", "-6", "-q", "-c", "3", "-s", "1452", GUEST_IP6]);
-  assert.match(large.stdout, /3 received, 0% packet loss/, large.stdout);
+  const before = await aheadAtRest(net, vm);
+  await ping(net, `-f -c ${PINGS}`, GUEST_IP6);
+  await ping(net, "-c 3 -s 1452", GUEST_IP6);
   const answer = await net.exec(["nc", "-6", "-u", "-w1", GUEST_IP6, "7"], { input: "over six\n" });
   assert.is(answer.stdout, "over six\n");
-  await checkCounters(net, vm, before);
+  await sameCounts(net, vm, before);
   await vm.stop();
 });
 
@@ -142,7 +94,7 @@ for (const merge of [true, false]) {
     const nics = [{ backend: net, options: { mrg_rxbuf: merge } }];
     const vm = await t.vm({ append: "app=sink", accelerator: "auto", memoryMib: 128, nics });
     await vm.waitFor("ready", { timeoutMs: READY_MS });
-    const atRest = await settled(net, vm);
+    const atRest = await aheadAtRest(net, vm);
     for (const size of SUPER_SIZES) {
       const before = await vm.stats();
       const script = ["python3", "test/fixtures/peer/tcp6-super.py", TAP_NAME, FAR_MAC, GUEST_MAC];
@@ -152,10 +104,10 @@ for (const merge of [true, false]) {
       const packets = sumQueues(after, "rx", "packets") - sumQueues(before, "rx", "packets");
       // The kernel may say a few short things of its own on the link.
       assert.ok(packets >= SUPER_COUNT && packets < SUPER_COUNT + 8, `${packets} packets`);
-      assert.is(after.queues[0]?.pool_free, before.queues[0]?.pool_free, "packets have leaked");
+      await nothingLeaked(vm, before);
     }
     assert.equal(sumDrops(await vm.stats(), "rx"), {});
-    await checkCounters(net, vm, atRest);
+    await sameCounts(net, vm, atRest);
     await vm.stop();
   });
 }
@@ -176,11 +128,11 @@ for (const address of [GUEST_IP, GUEST_IP6]) {
     const vm = await boot(t, net, { append: `ip=${GUEST_IP}/24 ip6=${GUEST_IP6}/64` });
     const where = ({ origin }: { origin: string }) => origin === "static";
     await vm.waitFor("ipv6", { where, timeoutMs: READY_MS });
-    const before = await settled(net, vm);
+    const before = await aheadAtRest(net, vm);
     const script = ["python3", "test/fixtures/peer/uso-echo.py", address, "1400", "42000"];
     const { stdout, stderr } = await net.exec(script, { timeoutMs: 30_000 });
     assert.is(stdout.trim(), "right 42000", stderr);
-    await checkCounters(net, vm, before);
+    await sameCounts(net, vm, before);
     await vm.stop();
   });
 }

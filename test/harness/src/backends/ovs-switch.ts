@@ -14,6 +14,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { delay } from "../deadline";
 import { DeadlineError, HarnessError } from "../errors";
+import { lineSplitter } from "../lines";
 import {
   type CommandResult,
   type ManagedProcess,
@@ -35,6 +36,8 @@ export interface OvsOptions {
   readonly address?: string;
   /** The VLAN in which the outside world has its address; none unless given. */
   readonly vlan?: number;
+  /** Errors that the daemons may log; any other fails the next command, or `stop`. */
+  readonly errorsAllowed?: readonly RegExp[];
 }
 
 /** Frames and bytes that a port has taken in (`rx`: from the guest) and given out (`tx`). */
@@ -51,7 +54,17 @@ const BRIDGE = "br0";
 /** The outside world's ends of the uplink and of the trunk. */
 export const OUTSIDE = "out";
 export const TRUNK = "tagged";
-const DPDK_MEMORY_MIB = 512;
+/**
+ * DPDK's ports share a pool of 262,144 packets, and without hugepages each takes a page: 1 GiB, and
+ * some for the rest. With less Open vSwitch tries half, and half of that, until a pool fits; but
+ * when the last piece of memory is too small for a packet it gives up (ENOBUFS), and takes the port
+ * off the bridge while the guest that has just connected to it goes on.
+ */
+const DPDK_MEMORY_MIB = 1536;
+/** What the daemon logs when it cannot do something, and goes on without it. */
+const COMPLAINT = /\|(ERR|EMER)\|/;
+/** It looks for connection tracking, which a kernel need not have and no flow here asks for. */
+const NO_CONNECTION_TRACKING = /\|netlink_socket\|ERR\|fcntl: Protocol not supported/;
 const COMMAND_SECONDS = 15;
 const READY_MS = 30_000;
 const POLL_MS = 50;
@@ -63,6 +76,7 @@ export class OvsSwitch {
   readonly ports: OvsPort[] = [];
   private readonly daemons: ManagedProcess[] = [];
   private readonly output: string[] = [];
+  private readonly complaints: string[] = [];
   /** Of each port's flow. */
   private readonly cookies = new Map<string, number>();
   private forget: () => void = () => undefined;
@@ -134,9 +148,24 @@ export class OvsSwitch {
   private daemon(argv: readonly string[]): void {
     const [program = "", ...args] = argv;
     const started = startProcess(program, args, { environment: this.environment });
-    started.child.stdout?.on("data", (chunk: Buffer) => this.output.push(chunk.toString()));
-    started.child.stderr?.on("data", (chunk: Buffer) => this.output.push(chunk.toString()));
+    started.child.stdout?.on("data", this.listener());
+    started.child.stderr?.on("data", this.listener());
     this.daemons.push(started);
+  }
+
+  private listener() {
+    const { errorsAllowed = [] } = this.options;
+    return lineSplitter((line) => {
+      this.output.push(`${line}\n`);
+      const allowed = [NO_CONNECTION_TRACKING, ...errorsAllowed].some((p) => p.test(line));
+      if (COMPLAINT.test(line) && !allowed) this.complaints.push(line);
+    });
+  }
+
+  /** Throws what the daemons have complained of since it was last asked. */
+  private checkComplaints(): void {
+    const lines = this.complaints.splice(0);
+    if (lines.length > 0) throw new HarnessError(`Open vSwitch has failed:\n${lines.join("\n")}`);
   }
 
   /** Sockets that Open vSwitch makes by itself are in the run's directory too. */
@@ -221,6 +250,7 @@ export class OvsSwitch {
     const inside = ["ip", "netns", "exec", this.namespace, "env", ...environment];
     const result = await runCommand([...inside, ...argv], { timeoutMs: 20_000 });
     this.output.push(`$ ${argv.join(" ")}\n${result.stdout}${result.stderr}`);
+    this.checkComplaints();
     if (result.status === 0) return result.stdout;
     const said = result.stderr.trim();
     throw new HarnessError(
@@ -275,7 +305,10 @@ export class OvsSwitch {
     return Number(hit) + Number(missed);
   }
 
-  /** Ends the daemons and removes the namespaces with everything in them. */
+  /**
+   * Ends the daemons and removes the namespaces with everything in them. Rejects, after that, with
+   * what the daemons have complained of and nobody has heard yet.
+   */
   async stop(): Promise<void> {
     if (this.datapath === "kernel" && this.daemons.some((daemon) => daemon.running)) {
       await this.vsctl("--if-exists", "del-br", BRIDGE);
@@ -287,6 +320,7 @@ export class OvsSwitch {
       await runCommand(["ip", "netns", "delete", name]);
     }
     this.forget();
+    this.checkComplaints();
   }
 
   artifacts(): Artifact[] {

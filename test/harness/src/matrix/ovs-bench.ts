@@ -3,8 +3,6 @@
 
 import type { OvsPort } from "../backends/ovs-port";
 import { type Datapath, OvsSwitch } from "../backends/ovs-switch";
-import { delay } from "../deadline";
-import { messageOf } from "../errors";
 import { whatIsMissing } from "../runner/requirements";
 import {
   type Bench,
@@ -19,8 +17,6 @@ import { PeerProcess } from "./peer-process";
 
 const FIRST_PORT = 20_000;
 const PORTS_EACH = 1000;
-const PORT_MS = 20_000;
-const POLL_MS = 100;
 
 class OvsCard implements Card {
   readonly address: string;
@@ -40,18 +36,8 @@ class OvsCard implements Card {
 
   /** What the switch gives out is for the guest. */
   async counts(): Promise<FrameCounts> {
-    const begin = performance.now();
-    for (;;) {
-      try {
-        const { rxPackets, txPackets } = await this.backend.counters();
-        return { toGuest: txPackets, fromGuest: rxPackets };
-      } catch (error) {
-        // The switch does not know a port while it changes the port's queues.
-        const passing = messageOf(error).includes("unknown port");
-        if (!passing || performance.now() - begin > PORT_MS) throw error;
-        await delay(POLL_MS);
-      }
-    }
+    const { rxPackets, txPackets } = await this.backend.counters();
+    return { toGuest: txPackets, fromGuest: rxPackets };
   }
 }
 
