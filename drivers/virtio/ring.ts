@@ -43,6 +43,12 @@ export abstract class Ring {
   outstanding: u32 = 0;
   /** Bytes of the net header in front of each packet's first segment. */
   headerBytes: u32 = PLAIN_HEADER_BYTES;
+  /** What `recycle` has read, which is once, and leaves to `take`: a buffer that came out of turn. */
+  protected aside: u64 = 0;
+  protected isAside: bool = false;
+  /** Of the last `recycle`: bytes behind the net headers, and buffers whose used length is wrong. */
+  recycledBytes: u64 = 0;
+  recycledWrong: u32 = 0;
   protected eventIdx: bool = false;
   protected indirect: bool = false;
   protected inOrder: bool = false;
@@ -67,6 +73,22 @@ export abstract class Ring {
     this.eventIdx = options.eventIdx;
     this.inOrder = options.inOrder;
     this.batchLeft = 0;
+    this.isAside = false;
+  }
+
+  /** What comes next is not the next buffer in turn, so that `take` has to find out which one it is. */
+  @inline
+  protected setAside(word: u64): void {
+    this.aside = word;
+    this.isAside = true;
+  }
+
+  /** Of `count` buffers of a batch all but the last one are full; `last` is its used length. */
+  @inline
+  protected countBatch(count: u32, room: u32, last: u32): void {
+    this.recycledBytes += <u64>room * (count - 1);
+    if (last - this.headerBytes <= room) this.recycledBytes += last - this.headerBytes;
+    else this.recycledWrong++;
   }
 
   /** Addresses of the three parts as the device sees them. */
@@ -92,6 +114,18 @@ export abstract class Ring {
    * offered, if the ring is not straight (buffer-ids.ts).
    */
   abstract offerAgain(count: u32): bool;
+
+  /**
+   * Takes back up to `max` buffers and offers as many again, in one pass over the ring, and publishes
+   * them: what `take`, `offerAgain` and `publish` do, for whoever wants to know nothing of the packets.
+   * The caller has made sure that what all of the ring's descriptors held last is its own and
+   * unchanged. `room`: the most that the device may have written behind the net header of each, in
+   * bytes; `recycledBytes` and `recycledWrong` say what it has.
+   *
+   * Answers how many. A ring that is not straight answers 0, and one where a buffer comes out of turn is
+   * so from the next `take` on. A fault is as with `take`.
+   */
+  abstract recycle(max: u32, room: u32): u32;
 
   /** The packet that `offerAgain` would offer, `ahead` places on; 0: there is none. */
   abstract nextHeld(ahead: u32): usize;

@@ -20,19 +20,13 @@ export class SplitRing extends SplitOffer {
   // ---- taking back ------------------------------------------------------------------------------
 
   take(burst: Burst, max: u32): u32 {
-    const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
-    if (ready == 0) return 0;
-    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
-    machine.acquire();
-    if (ready > this.outstanding) {
-      this.fault = RingFault.USED_INDEX;
-      return 0;
-    }
+    const ready = this.ready();
     const count = min(min(ready, max), BURST_MAX - burst.count);
     if (count == 0) return 0;
     if (this.batchLeft != 0) return this.takeInOrder(burst, count, ready);
     const position = this.usedIdx;
-    let element = this.element(position);
+    let element = this.isAside ? this.aside : this.element(position);
+    this.isAside = false;
     let taken: u32 = 0;
     if (this.ids.straight) {
       const mask = this.mask;
@@ -55,6 +49,76 @@ export class SplitRing extends SplitOffer {
     this.beginBatch(element, ready - taken);
     if (this.batchLeft == 0) return taken;
     return taken + this.takeInOrder(burst, count - taken, ready - taken);
+  }
+
+  /** One store for all of them: descriptors and avail entries stay as they are. */
+  recycle(max: u32, room: u32): u32 {
+    this.recycledBytes = 0;
+    this.recycledWrong = 0;
+    if (!this.ids.straight || this.isAside) return 0;
+    const ready = this.ready();
+    const count = min(ready, max);
+    if (count == 0) return 0;
+    let taken: u32 = 0;
+    while (taken < count) {
+      if (this.batchLeft == 0) taken += this.recycleRun(count - taken, ready - taken, room);
+      if (this.batchLeft == 0) break;
+      if (taken < count) taken += this.recycleBatch(count - taken, room);
+    }
+    if (taken > 0) this.publish();
+    return taken;
+  }
+
+  /** Takes up to `most` buffers back, at least 1, and offers as many; `ready`: those to be had. */
+  @inline
+  private recycleRun(most: u32, ready: u32, room: u32): u32 {
+    const headerBytes = this.headerBytes;
+    const mask = this.mask;
+    const elements = this.used + 4;
+    let place = this.usedIdx & mask;
+    let element: u64 = 0;
+    let count: u32 = 0;
+    let bytes: u64 = 0;
+    let wrong: u32 = 0;
+    for (; count < most; count++) {
+      element = machine.sharedRead64(elements + (place << 3));
+      if (<u32>element != place) break;
+      const length = <u32>(element >> 32) - headerBytes;
+      if (length <= room) bytes += length;
+      else wrong++;
+      place = (place + 1) & mask;
+    }
+    this.recycledBytes += bytes;
+    this.recycledWrong += wrong;
+    this.usedIdx += count;
+    this.availIdx += count;
+    if (count == most) return count;
+    if (this.inOrder) this.beginBatch(element, ready - count);
+    else this.setAside(element);
+    return count;
+  }
+
+  /** Takes up to `max` buffers of the batch at hand back, and offers as many. */
+  private recycleBatch(max: u32, room: u32): u32 {
+    const count = min(max, this.batchLeft);
+    this.batchLeft -= count;
+    const whole = this.headerBytes + room;
+    this.countBatch(count, room, this.batchLeft == 0 ? this.batchBytes : whole);
+    this.usedIdx += count;
+    this.availIdx += count;
+    return count;
+  }
+
+  /** How many buffers the device says that it has used. 0 and a fault: more than it has. */
+  @inline
+  private ready(): u32 {
+    const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
+    if (ready == 0) return 0;
+    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
+    machine.acquire();
+    if (ready <= this.outstanding) return ready;
+    this.fault = RingFault.USED_INDEX;
+    return 0;
   }
 
   @inline
