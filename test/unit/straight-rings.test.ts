@@ -35,6 +35,24 @@ function overtake(ring: DeviceRing, when: (turn: number) => boolean): void {
   };
 }
 
+/** Gives the first buffer of each turn back one turn later: meanwhile it is the device's. */
+function keepBack(ring: DeviceRing): void {
+  const give = ring.give.bind(ring);
+  const publish = ring.publish.bind(ring);
+  const finished: { chain: Chain; bytes: number }[] = [];
+  let kept: { chain: Chain; bytes: number } | undefined;
+  ring.give = (chain, bytes) => {
+    finished.push({ chain, bytes });
+  };
+  ring.publish = () => {
+    const late = kept;
+    kept = finished.length > 1 ? finished.shift() : undefined;
+    if (late !== undefined) finished.push(late);
+    for (const { chain, bytes } of finished.splice(0)) give(chain, bytes);
+    publish();
+  };
+}
+
 /** Watches that no two buffers that a ring's device holds are at one address. */
 function watchTwice(ring: DeviceRing): { readonly seen: number } {
   const held = new Map<Chain, number>();
@@ -134,6 +152,19 @@ for (const format of [SPLIT, PACKED]) {
       assert.equal([packets, bytes], [3000, sum]);
     });
   }
+}
+
+for (const format of [SPLIT, PACKED]) {
+  test(`${prefixOf(format)}a device that keeps a buffer back: a sink offers none that it has`, (t) => {
+    const features = without(format, "mrg_rxbuf");
+    const net = { rxSize: SIZE, txSize: SIZE, features };
+    const guest = startGuest(t, { commandLine: "app=sink", net });
+    const { ring } = guest.nic.live("rx");
+    const watch = watchTwice(ring);
+    keepBack(ring);
+    for (let i = 0; i < 3000; i++) guest.nic.receive(Buffer.alloc(60, 0xff));
+    guest.until(() => watch.seen >= 3000, "all are received");
+  });
 }
 
 for (const format of FORMATS) {
