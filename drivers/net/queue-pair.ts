@@ -201,6 +201,17 @@ export class QueuePair {
     this.tx.kick();
   }
 
+  /**
+   * Sends up to `max` packets again that came back, as they are, `bytes` bytes each; answers how many.
+   * The caller has all that the ring held last.
+   */
+  @inline
+  resubmit(max: u32, bytes: u32): u32 {
+    const count = this.tx.resubmit(max, bytes);
+    this.tx.kick();
+    return count;
+  }
+
   /** Gives sent packets back to the pool, as far as that is needed for a full burst of room. */
   @inline
   reclaim(): void {

@@ -209,11 +209,17 @@ export class RxQueue {
       if (used > 0) this.giveBack(seen);
       return used;
     }
+    const room = this.pool.stride - PLAIN_HEADER_BYTES;
+    const recycled = this.ring.recycle(max, room);
+    if (recycled > 0) {
+      this.count(recycled - this.ring.recycledWrong, this.ring.recycledBytes);
+      this.statistics.usedLengthDrops += this.ring.recycledWrong;
+      return recycled;
+    }
     const raw = this.raw;
     raw.clear();
     const taken = this.ring.take(raw, max);
     if (taken == 0) return 0;
-    const room = this.pool.stride - PLAIN_HEADER_BYTES;
     let bytes: u64 = 0;
     let wrong: u32 = 0;
     for (let i: u32 = 0; i < taken; i++) {
@@ -258,7 +264,7 @@ export class RxQueue {
     const most = min(this.pool.stride, PLAIN_HEADER_BYTES + tx.frameMax);
     const moved = this.ring.relay(tx.ring, max, least, most);
     if (moved == 0) return 0;
-    const bytes = this.ring.movedBytes - moved * PLAIN_HEADER_BYTES;
+    const bytes = this.ring.recycledBytes;
     this.count(moved, bytes);
     tx.relayed(moved, bytes);
     return moved;

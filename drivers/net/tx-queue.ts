@@ -96,6 +96,21 @@ export class TxQueue {
     this.published = true;
   }
 
+  /**
+   * Takes up to `max` packets back that were sent and submits as many again, in one pass; `bytes`
+   * bytes each. Answers how many. The caller has all that the ring held last, and alike; 0: there is
+   * none, or the ring is not straight.
+   */
+  resubmit(max: u32, bytes: u32): u32 {
+    // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
+    const count = this.ring.recycle(max, u32.MAX_VALUE);
+    if (count == 0) return 0;
+    this.statistics.packets += count;
+    this.statistics.bytes += <u64>count * bytes;
+    this.published = true;
+    return count;
+  }
+
   /** The way of packets with several segments or to be cut, and of those that are refused. */
   private offerSegments(packet: Packet): bool {
     const segments = segmentsOf(packet);

@@ -16,12 +16,17 @@
  * written with their final flags but the first, whose two bits are both inverted, which means
  * neither offered nor used. `publish` then writes its flags, and the whole batch is there.
  *
- * What only we see: the buffers' ids (buffer-ids.ts). As long as they are straight, an id is the slot
- * of its descriptor.
+ * What only we see: the buffers' ids (buffer-ids.ts), and what we last wrote into a slot, without its
+ * marks:
+ *
+ *   shadow    16 N   address 8 | length 4 | id 2 | flags 2    of buffers of one descriptor
+ *
+ * As long as ids are straight, an id is the slot of its descriptor.
  *
  * The device writes into the lines that we write into, so there is nothing to be won by leaving
  * out a store as in split-ring.ts, and it may write into any field of a used descriptor (§2.8.4):
- * each offer writes all of it, in two stores, without reading anything.
+ * each offer writes all of it, in two stores, without reading anything. What is offered again as it
+ * was is copied from the shadow: no packet is looked at.
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
@@ -45,6 +50,7 @@ export const FLAGS: usize = 14;
 /** Where flags and id are in the second half of a descriptor. */
 export const FLAGS_SHIFT: u64 = 48;
 export const ID_SHIFT: u64 = 32;
+export const ALL_MARKS: u64 = (<u64>MARKS) << FLAGS_SHIFT;
 
 /** What an event suppression structure begins with, and its wrap counter. virtio 1.4 §2.8.14 */
 export const EVENT_ENABLE: u32 = 0;
@@ -70,12 +76,13 @@ export abstract class PackedOffer extends Ring {
   /** What a buffer takes that the device may write; 0 in a ring of buffers to read. */
   protected writableBytes: u32 = 0;
   protected driverFlags: u32 = EVENT_ENABLE;
-  private readonly dma: u64;
+  protected readonly dma: u64;
 
   protected readonly desc: usize;
   protected readonly driver: usize;
   protected readonly device: usize;
   protected readonly ids: BufferIds;
+  protected readonly shadow: usize;
   private readonly tables: usize;
 
   /** A ring of `size` entries. `chains`: packets may have several segments. */
@@ -86,6 +93,7 @@ export abstract class PackedOffer extends Ring {
     this.driver = allocate(4, 64);
     this.device = allocate(4, 64);
     this.ids = new BufferIds(size);
+    this.shadow = allocate(size * DESC_BYTES, 64);
     this.tables = chains ? allocate(size * INDIRECT_MAX * DESC_BYTES, 64) : 0;
     this.dma = machine.dmaBase();
   }
@@ -153,24 +161,30 @@ export abstract class PackedOffer extends Ring {
     const held = ids.held;
     const dma = this.dma;
     const desc = this.desc;
+    const shadow = this.shadow;
+    const kind = (<u64>flags) << FLAGS_SHIFT;
     let next = this.next;
-    let word = (<u64>(flags | this.nextMarks)) << FLAGS_SHIFT;
+    let marks = (<u64>this.nextMarks) << FLAGS_SHIFT;
     let hidden = this.openBatch(flags);
     for (const end = first + count; first < end; first++) {
       const packet = burst.get(first);
       const id = straight ? next : ids.take();
       store<u64>(held + (id << 3), changetype<usize>(packet) | ONE_DESCRIPTOR);
-      const length = bytes + (packet.length & lengthMask);
+      const address = dma + packet.buffer;
+      const word = kind | (bytes + (packet.length & lengthMask)) | ((<u64>id) << ID_SHIFT);
+      const own = shadow + (next << 4);
+      store<u64>(own, address);
+      store<u64>(own, word, META);
       const slot = desc + (next << 4);
-      store<u64>(slot, dma + packet.buffer);
-      store<u64>(slot, (word ^ hidden) | length | ((<u64>id) << ID_SHIFT), META);
+      store<u64>(slot, address);
+      store<u64>(slot, word | (marks ^ hidden), META);
       hidden = 0;
       if (++next == size) {
         next = 0;
-        word ^= (<u64>MARKS) << FLAGS_SHIFT;
+        marks ^= ALL_MARKS;
       }
     }
-    this.advance(next, <u32>(word >> FLAGS_SHIFT) & MARKS, count);
+    this.advance(next, <u32>(marks >> FLAGS_SHIFT), count);
   }
 
   @inline
@@ -182,34 +196,44 @@ export abstract class PackedOffer extends Ring {
     this.outstanding += count;
   }
 
+  /** `count` slots of the straight ring are offered. */
+  @inline
+  protected passOffered(count: u32): void {
+    this.moved += count;
+    this.next += count;
+    if (this.next < this.size) return;
+    this.next = 0;
+    this.nextMarks ^= MARKS;
+  }
+
   /** The device may have written into every field, so that all of them are written again. */
   offerAgain(count: u32): bool {
     if (!this.ids.straight) return false;
     const size = this.size;
-    const held = this.ids.held;
-    const dma = this.dma;
     const desc = this.desc;
-    const isWritable = this.writableBytes != 0;
-    const bytes = isWritable ? this.writableBytes : this.headerBytes;
-    const lengthMask: u32 = isWritable ? 0 : u32.MAX_VALUE;
-    const flags = isWritable ? DESC_F_WRITE : 0;
+    const shadow = this.shadow;
     let next = this.next;
-    let word = (<u64>(flags | this.nextMarks)) << FLAGS_SHIFT;
-    let hidden = this.openBatch(flags);
+    let marks = (<u64>this.nextMarks) << FLAGS_SHIFT;
+    let hidden = this.openBatch(this.kindOf(next));
     for (let left = count; left > 0; left--) {
-      const packet = changetype<Packet>(load<usize>(held + (next << 3)));
-      const length = bytes + (packet.length & lengthMask);
+      const own = shadow + (next << 4);
       const slot = desc + (next << 4);
-      store<u64>(slot, dma + packet.buffer);
-      store<u64>(slot, (word ^ hidden) | length | ((<u64>next) << ID_SHIFT), META);
+      store<u64>(slot, load<u64>(own));
+      store<u64>(slot, load<u64>(own, META) | (marks ^ hidden), META);
       hidden = 0;
       if (++next == size) {
         next = 0;
-        word ^= (<u64>MARKS) << FLAGS_SHIFT;
+        marks ^= ALL_MARKS;
       }
     }
-    this.advance(next, <u32>(word >> FLAGS_SHIFT) & MARKS, count);
+    this.advance(next, <u32>(marks >> FLAGS_SHIFT), count);
     return true;
+  }
+
+  /** The flags but the marks of what a slot held last. */
+  @inline
+  protected kindOf(slot: u32): u32 {
+    return load<u16>(this.shadow + (slot << 4), FLAGS);
   }
 
   nextHeld(ahead: u32): usize {
@@ -228,11 +252,11 @@ export abstract class PackedOffer extends Ring {
 
   /** Begins a batch if none is under way; answers what hides its first descriptor, or 0. */
   @inline
-  private openBatch(flags: u32): u64 {
+  protected openBatch(flags: u32): u64 {
     if (this.batchFlags != 0) return 0;
     this.batchHead = this.next;
     this.batchFlags = flags | this.nextMarks;
-    return (<u64>MARKS) << FLAGS_SHIFT;
+    return ALL_MARKS;
   }
 
   /** Takes a free id for a buffer of `descriptors` descriptors. */

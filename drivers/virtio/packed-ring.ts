@@ -1,6 +1,7 @@
 /**
- * The packed virtqueue, the other ring format behind drivers/net/. This half takes back, and knows who
- * wants to be notified of what; packed-offer.ts offers, and knows what is where. virtio 1.4 §2.8
+ * The packed virtqueue, the other ring format behind drivers/net/. This part takes back, and knows who
+ * wants to be notified of what; packed-offer.ts offers, and knows what is where; packed-relay.ts
+ * makes it whole. virtio 1.4 §2.8
  *
  * A used descriptor is read as one 64-bit word, length, id and flags together, and once. An id
  * counts only if it is that of the slot, or of another buffer that is outstanding. How many slots a buffer
@@ -21,22 +22,23 @@ import {
   PackedOffer,
   WRAP,
 } from "./packed-offer";
-import { DESC_BYTES, INDIRECT_MAX, Ring, RingFault } from "./ring";
+import { DESC_BYTES, INDIRECT_MAX, RingFault } from "./ring";
 
 /** In the upper half of a used descriptor's word: the marks and the id, which say what came back. */
-const MARKS_SHIFT: u32 = 16;
+export const MARKS_SHIFT: u32 = 16;
 const ID_MASK: u32 = 0xffff;
+export const TURN_MASK: u32 = (MARKS << MARKS_SHIFT) | ID_MASK;
 
 /** The flags of an event suppression structure that are not EVENT_ENABLE. virtio 1.4 §2.8.14 */
 const EVENT_DISABLE: u32 = 1;
 const EVENT_DESC: u32 = 2;
 const EVENT_FLAGS: usize = 2;
 
-export class PackedRing extends PackedOffer {
+export abstract class PackedRing extends PackedOffer {
   /** Bytes of memory that a ring of `size` entries takes, rounding included. */
   static bytes(size: u32, chains: bool): u32 {
     const tables = chains ? size * INDIRECT_MAX * DESC_BYTES : 0;
-    return size * DESC_BYTES + BufferIds.bytes(size) + tables + 4096 + 6 * 64;
+    return size * (2 * DESC_BYTES) + BufferIds.bytes(size) + tables + 4096 + 6 * 64;
   }
 
   // ---- taking back ------------------------------------------------------------------------------
@@ -45,7 +47,8 @@ export class PackedRing extends PackedOffer {
     const count = min(max, BURST_MAX - burst.count);
     if (count == 0) return 0;
     if (this.batchLeft != 0) return this.takeInOrder(burst, count);
-    let word = this.word(this.used);
+    let word = this.isAside ? this.aside : this.word(this.used);
+    this.isAside = false;
     let taken: u32 = 0;
     if (this.ids.straight) {
       const size = this.size;
@@ -55,7 +58,7 @@ export class PackedRing extends PackedOffer {
       let used = this.used;
       // What the next used descriptor has in the upper half of its word: marks and id.
       let ours = (this.usedMarks << MARKS_SHIFT) | used;
-      while ((<u32>(word >> 32) & ((MARKS << MARKS_SHIFT) | ID_MASK)) == ours) {
+      while ((<u32>(word >> 32) & TURN_MASK) == ours) {
         burst.put(filled + taken, changetype<Packet>(load<usize>(held + (used << 3))));
         burst.putUsed(filled + taken, <u32>word);
         ours++;
@@ -78,12 +81,91 @@ export class PackedRing extends PackedOffer {
     return taken + this.takeInOrder(burst, count - taken);
   }
 
-  relay(to: Ring, max: u32, least: u32, most: u32): u32 {
-    return 0;
+  /**
+   * A slot is written again while its line is in this CPU's cache. The place that is read and the one
+   * that is written are the same, or a few slots apart; within a run neither wraps.
+   */
+  recycle(max: u32, room: u32): u32 {
+    this.recycledBytes = 0;
+    this.recycledWrong = 0;
+    if (!this.ids.straight || this.isAside) return 0;
+    let taken: u32 = 0;
+    while (taken < max) {
+      if (this.batchLeft != 0) {
+        taken += this.recycleBatch(max - taken, room);
+        continue;
+      }
+      const most = min(min(max - taken, this.size - this.used), this.size - this.next);
+      const count = this.recycleRun(most, room);
+      taken += count;
+      if (count < most && this.batchLeft == 0) break;
+    }
+    if (taken > 0) this.publish();
+    return taken;
   }
 
-  giveTo(to: Ring, max: u32, bytes: u32): u32 {
-    return 0;
+  /** Takes up to `most` buffers back, at least 1, and offers as many. */
+  @inline
+  private recycleRun(most: u32, room: u32): u32 {
+    const headerBytes = this.headerBytes;
+    const next = this.next;
+    const start = this.desc + (this.used << 4);
+    // What the next used descriptor has in the upper half of its word: marks and id.
+    let ours = (this.usedMarks << MARKS_SHIFT) | this.used;
+    let word = machine.sharedRead64(start + META);
+    if ((<u32>(word >> 32) & TURN_MASK) != ours) {
+      this.judge(word);
+      return 0;
+    }
+    const end = start + (most << 4);
+    const offered = (<u64>this.nextMarks) << FLAGS_SHIFT;
+    let marks = offered ^ this.openBatch(this.kindOf(next));
+    let from = start;
+    let to = this.desc + (next << 4);
+    let own = this.shadow + (next << 4);
+    let bytes: u64 = 0;
+    let wrong: u32 = 0;
+    for (;;) {
+      const length = <u32>word - headerBytes;
+      if (length <= room) bytes += length;
+      else wrong++;
+      store<u64>(to, load<u64>(own));
+      store<u64>(to, load<u64>(own, META) | marks, META);
+      marks = offered;
+      to += DESC_BYTES;
+      own += DESC_BYTES;
+      from += DESC_BYTES;
+      if (from == end) break;
+      ours++;
+      word = machine.sharedRead64(from + META);
+      if ((<u32>(word >> 32) & TURN_MASK) != ours) break;
+    }
+    const count = <u32>(from - start) >> 4;
+    this.recycledBytes += bytes;
+    this.recycledWrong += wrong;
+    this.passUsed(count);
+    this.passOffered(count);
+    if (count < most) this.judge(word);
+    return count;
+  }
+
+  /** What comes next is not used yet, or stands for a batch, or is out of turn. */
+  protected judge(word: u64): void {
+    if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) return;
+    if (this.inOrder) this.beginBatch(word);
+    else this.setAside(word);
+  }
+
+  /** Takes up to `max` buffers of the batch at hand back, and offers as many. */
+  private recycleBatch(max: u32, room: u32): u32 {
+    const count = min(max, this.batchLeft);
+    this.batchLeft -= count;
+    const whole = this.headerBytes + room;
+    this.countBatch(count, room, this.batchLeft == 0 ? this.batchBytes : whole);
+    this.free += this.passUsed(count);
+    this.outstanding -= count;
+    this.offerAgain(count);
+    return count;
   }
 
   /** The second half of a descriptor, which is all that the device has to say. */
@@ -125,7 +207,7 @@ export class PackedRing extends PackedOffer {
 
   /** virtio 1.4 §2.8.6: a used descriptor stands for as many slots as its buffer took. */
   @inline
-  private passUsed(descriptors: u32): u32 {
+  protected passUsed(descriptors: u32): u32 {
     this.used += descriptors;
     if (this.used >= this.size) {
       this.used -= this.size;
@@ -252,7 +334,7 @@ export class PackedRing extends PackedOffer {
       // The place before the mode by which it counts.
       machine.release();
     }
-    this.setDriverFlags(mode);
+    if (this.driverFlags != mode) this.setDriverFlags(mode);
     // The request must be visible before the look, or both sides could miss each other.
     machine.fullBarrier();
     return this.hasUsed();

@@ -43,8 +43,12 @@ export abstract class Ring {
   outstanding: u32 = 0;
   /** Bytes of the net header in front of each packet's first segment. */
   headerBytes: u32 = PLAIN_HEADER_BYTES;
-  /** What the last `relay` has moved, in bytes. */
-  movedBytes: u64 = 0;
+  /** What `recycle` has read, which is once, and leaves to `take`: a buffer that came out of turn. */
+  protected aside: u64 = 0;
+  protected isAside: bool = false;
+  /** Of the last `recycle` or `relay`: bytes behind the net headers; wrong used lengths. */
+  recycledBytes: u64 = 0;
+  recycledWrong: u32 = 0;
   protected eventIdx: bool = false;
   protected indirect: bool = false;
   protected inOrder: bool = false;
@@ -69,6 +73,22 @@ export abstract class Ring {
     this.eventIdx = options.eventIdx;
     this.inOrder = options.inOrder;
     this.batchLeft = 0;
+    this.isAside = false;
+  }
+
+  /** What comes next is not the next buffer in turn, so that `take` has to find out which one it is. */
+  @inline
+  protected setAside(word: u64): void {
+    this.aside = word;
+    this.isAside = true;
+  }
+
+  /** Of `count` buffers of a batch all but the last one are full; `last` is its used length. */
+  @inline
+  protected countBatch(count: u32, room: u32, last: u32): void {
+    this.recycledBytes += <u64>room * (count - 1);
+    if (last - this.headerBytes <= room) this.recycledBytes += last - this.headerBytes;
+    else this.recycledWrong++;
   }
 
   /** Addresses of the three parts as the device sees them. */
@@ -89,11 +109,23 @@ export abstract class Ring {
   abstract offerReadable(burst: Burst, first: u32, count: u32): void;
 
   /**
-   * Offers again what the next `count` free descriptors, 1 at least, held when they were offered
-   * last; the caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and
-   * nothing is offered, if the ring is not straight (buffer-ids.ts).
+   * Offers again what the next `count` free descriptors held when they were offered last; the
+   * caller has made sure that all of it is its own (`nextHeld`) and unchanged. False, and nothing is
+   * offered, if the ring is not straight (buffer-ids.ts).
    */
   abstract offerAgain(count: u32): bool;
+
+  /**
+   * Takes back up to `max` buffers and offers as many again, in one pass over the ring, and publishes
+   * them: what `take`, `offerAgain` and `publish` do, for whoever wants to know nothing of the packets.
+   * The caller has made sure that what all of the ring's descriptors held last is its own and
+   * unchanged. `room`: the most that the device may have written behind the net header of each, in
+   * bytes; `recycledBytes` and `recycledWrong` say what it has.
+   *
+   * Answers how many. A ring that is not straight answers 0, and one where a buffer comes out of turn is
+   * so from the next `take` on. A fault is as with `take`.
+   */
+  abstract recycle(max: u32, room: u32): u32;
 
   /** The packet that `offerAgain` would offer, `ahead` places on; 0: there is none. */
   abstract nextHeld(ahead: u32): usize;
@@ -107,7 +139,7 @@ export abstract class Ring {
    */
   abstract offerCommand(token: Packet, out: usize, outBytes: u32, into: usize, inBytes: u32): void;
 
-  /** Makes everything offered, one buffer at least, visible to the device, in one store. */
+  /** Makes everything offered visible to the device, in one store. */
   abstract publish(): void;
 
   /** Whether the device wants a notification for what was published since the last call. */
@@ -127,8 +159,8 @@ export abstract class Ring {
    * Offers packets that the device has finished with at once on `to`, of another device, for reading,
    * net header included, which is cleared: frames that nobody looks at. Only as long as both rings
    * are straight and of one format, at most `max` and what `to` has room for, and not beyond one
-   * whose used length is not from `least` to `most`; the rest is for `take`. Answers how many;
-   * `movedBytes` are their used lengths. Not seen before `publish`.
+   * whose used length is not from `least` to `most`; the rest is for `take`. Answers how many, with
+   * their bytes in `recycledBytes`. Not seen before `to.publish`.
    */
   abstract relay(to: Ring, max: u32, least: u32, most: u32): u32;
 

@@ -3,18 +3,18 @@
  * drivers/net/.
  */
 import { Ring } from "./ring";
-import { PackedRing } from "./packed-ring";
-import { SplitRing } from "./split-ring";
+import { PackedRelay } from "./packed-relay";
+import { SplitRelay } from "./split-relay";
 
 /**
  * A ring of `size` entries, a power of two unless `packed`. `chains`: packets may have several
  * segments. At boot only.
  */
 export function makeRing(packed: bool, size: u32, chains: bool): Ring {
-  return packed ? new PackedRing(size, chains) : new SplitRing(size, chains);
+  return packed ? new PackedRelay(size, chains) : new SplitRelay(size, chains);
 }
 
 /** Bytes of memory that such a ring takes, rounding included. */
 export function ringBytes(packed: bool, size: u32, chains: bool): u32 {
-  return packed ? PackedRing.bytes(size, chains) : SplitRing.bytes(size, chains);
+  return packed ? PackedRelay.bytes(size, chains) : SplitRelay.bytes(size, chains);
 }

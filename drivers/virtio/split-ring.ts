@@ -1,49 +1,33 @@
 /**
- * The split virtqueue: one ring format behind the queues of drivers/net/. This half takes back and
- * asks for interrupts; split-offer.ts offers, and knows what is where. virtio 1.4 §2.7
+ * The split virtqueue: one ring format behind the queues of drivers/net/. This part takes back and
+ * asks for interrupts; split-offer.ts offers, and knows what is where; split-relay.ts makes it
+ * whole. virtio 1.4 §2.7
  */
 import * as machine from "../../kernel/machine";
 import { BURST_MAX, Burst, Packet } from "../net/packet";
 import { BufferIds } from "./buffer-ids";
-import { clearHeader } from "../net/header";
-import { DESC_BYTES, DESC_F_WRITE, INDIRECT_MAX, Ring, RingFault, RingOptions } from "./ring";
+import { DESC_BYTES, INDIRECT_MAX, RingFault } from "./ring";
 import { META, SplitOffer } from "./split-offer";
 
 const AVAIL_F_NO_INTERRUPT: u32 = 1;
 
-export class SplitRing extends SplitOffer {
-  /** The element that `relay` has read and left to `take`: nothing is read twice. */
-  private seen: u64 = 0;
-  private hasSeen: bool = false;
-
+export abstract class SplitRing extends SplitOffer {
   /** Bytes of memory that a ring of `size` entries takes, rounding included. */
   static bytes(size: u32, chains: bool): u32 {
     const tables = chains ? size * INDIRECT_MAX * DESC_BYTES : 0;
     return size * (2 * DESC_BYTES + 2 + 8 + 2) + BufferIds.bytes(size) + tables + 4096 + 6 * 64;
   }
 
-  reset(options: RingOptions): void {
-    super.reset(options);
-    this.hasSeen = false;
-  }
-
   // ---- taking back ------------------------------------------------------------------------------
 
   take(burst: Burst, max: u32): u32 {
-    const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
-    if (ready == 0) return 0;
-    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
-    machine.acquire();
-    if (ready > this.outstanding) {
-      this.fault = RingFault.USED_INDEX;
-      return 0;
-    }
+    const ready = this.ready();
     const count = min(min(ready, max), BURST_MAX - burst.count);
     if (count == 0) return 0;
     if (this.batchLeft != 0) return this.takeInOrder(burst, count, ready);
     const position = this.usedIdx;
-    let element = this.hasSeen ? this.seen : this.element(position);
-    this.hasSeen = false;
+    let element = this.isAside ? this.aside : this.element(position);
+    this.isAside = false;
     let taken: u32 = 0;
     if (this.ids.straight) {
       const mask = this.mask;
@@ -68,13 +52,83 @@ export class SplitRing extends SplitOffer {
     return taken + this.takeInOrder(burst, count - taken, ready - taken);
   }
 
+  /** One store for all of them: descriptors and avail entries stay as they are. */
+  recycle(max: u32, room: u32): u32 {
+    this.recycledBytes = 0;
+    this.recycledWrong = 0;
+    if (!this.ids.straight || this.isAside) return 0;
+    const ready = this.ready();
+    const count = min(ready, max);
+    if (count == 0) return 0;
+    let taken: u32 = 0;
+    while (taken < count) {
+      if (this.batchLeft == 0) taken += this.recycleRun(count - taken, ready - taken, room);
+      if (this.batchLeft == 0) break;
+      if (taken < count) taken += this.recycleBatch(count - taken, room);
+    }
+    if (taken > 0) this.publish();
+    return taken;
+  }
+
+  /** Takes up to `most` buffers back, at least 1, and offers as many; `ready`: those to be had. */
+  @inline
+  private recycleRun(most: u32, ready: u32, room: u32): u32 {
+    const headerBytes = this.headerBytes;
+    const mask = this.mask;
+    const elements = this.used + 4;
+    let place = this.usedIdx & mask;
+    let element: u64 = 0;
+    let count: u32 = 0;
+    let bytes: u64 = 0;
+    let wrong: u32 = 0;
+    for (; count < most; count++) {
+      element = machine.sharedRead64(elements + (place << 3));
+      if (<u32>element != place) break;
+      const length = <u32>(element >> 32) - headerBytes;
+      if (length <= room) bytes += length;
+      else wrong++;
+      place = (place + 1) & mask;
+    }
+    this.recycledBytes += bytes;
+    this.recycledWrong += wrong;
+    this.usedIdx += count;
+    this.availIdx += count;
+    if (count == most) return count;
+    if (this.inOrder) this.beginBatch(element, ready - count);
+    else this.setAside(element);
+    return count;
+  }
+
+  /** Takes up to `max` buffers of the batch at hand back, and offers as many. */
+  private recycleBatch(max: u32, room: u32): u32 {
+    const count = min(max, this.batchLeft);
+    this.batchLeft -= count;
+    const whole = this.headerBytes + room;
+    this.countBatch(count, room, this.batchLeft == 0 ? this.batchBytes : whole);
+    this.usedIdx += count;
+    this.availIdx += count;
+    return count;
+  }
+
+  /** How many buffers the device says that it has used. 0 and a fault: more than it has. */
+  @inline
+  protected ready(): u32 {
+    const ready = (machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff;
+    if (ready == 0) return 0;
+    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
+    machine.acquire();
+    if (ready <= this.outstanding) return ready;
+    this.fault = RingFault.USED_INDEX;
+    return 0;
+  }
+
   @inline
   private element(position: u32): u64 {
     return machine.sharedRead64(this.used + 4 + ((position & this.mask) << 3));
   }
 
   @inline
-  private retire(buffers: u32, descriptors: u32): void {
+  protected retire(buffers: u32, descriptors: u32): void {
     this.usedIdx += buffers;
     this.outstanding -= buffers;
     this.free += descriptors;
@@ -166,60 +220,6 @@ export class SplitRing extends SplitOffer {
     burst.count = filled + count;
     this.retire(count, freed);
     return count;
-  }
-
-  // ---- from ring to ring ------------------------------------------------------------------------
-
-  relay(to: Ring, max: u32, least: u32, most: u32): u32 {
-    return to instanceof SplitRing ? this.move(<SplitRing>to, max, least, most, 0) : 0;
-  }
-
-  giveTo(to: Ring, max: u32, bytes: u32): u32 {
-    const meta = <u64>bytes | ((<u64>DESC_F_WRITE) << 32);
-    return to instanceof SplitRing ? this.move(<SplitRing>to, max, 0, u32.MAX_VALUE, meta) : 0;
-  }
-
-  /** `take` and `offerRun` in one. `meta`: as in `offerRun`; 0: for reading, as long as was used. */
-  private move(to: SplitRing, max: u32, least: u32, most: u32, meta: u64): u32 {
-    if (!this.ids.straight || !to.ids.straight || this.batchLeft != 0 || this.hasSeen) return 0;
-    const position = this.usedIdx;
-    const ready = (machine.sharedRead16(this.used + 2) - position) & 0xffff;
-    // virtio 1.4 §2.7.8: entries are written before the index; read them after it.
-    machine.acquire();
-    // More than are outstanding is a fault, and `take` says so.
-    if (ready > this.outstanding) return 0;
-    const count = min(min(ready, max), to.free);
-    const mask = this.mask;
-    const elements = this.used + 4;
-    const held = this.ids.held;
-    const intoMask = to.mask;
-    const intoHeld = to.ids.held;
-    const shadow = to.descShadow;
-    let into = to.availIdx & intoMask;
-    let place = position & mask;
-    let bytes: u64 = 0;
-    let moved: u32 = 0;
-    for (; moved < count; moved++) {
-      const element = machine.sharedRead64(elements + (place << 3));
-      const length = <u32>(element >> 32);
-      if (<u32>element != place || length - least > most - least) {
-        this.seen = element;
-        this.hasSeen = true;
-        break;
-      }
-      const packet = changetype<Packet>(load<usize>(held + (place << 3)));
-      if (meta == 0) clearHeader(packet.buffer);
-      const whole = meta == 0 ? <u64>length : meta;
-      const same = load<u32>(intoHeld + (into << 3)) == changetype<usize>(packet);
-      if (!same || load<u64>(shadow + (into << 4), META) != whole) to.offerAt(into, packet, whole);
-      bytes += length;
-      place = (place + 1) & mask;
-      into = (into + 1) & intoMask;
-    }
-    this.retire(moved, moved);
-    to.advance(moved);
-    this.movedBytes = bytes;
-    return moved;
   }
 
   hasUsed(): bool {

@@ -11,7 +11,8 @@
  * The hand is a queue at least as long as the ring, so that with a device that works in order a packet
  * comes to the same descriptor every time, and to the same place in the hand. When all of them have
  * come round so (`align`) nothing is done for each packet any more: the ring's next descriptors are
- * offered again, and the hand is only counted. Whatever somebody else sends, or a device that
+ * offered again, and the hand is only counted. While the ring is full, what comes back is offered again in
+ * the same pass over the ring (`resubmit`). Whatever somebody else sends, or a device that
  * overtakes, ends that for a lap of the ring at least.
  *
  * Other packets in the ring are the stack's own and its answers; they are known by their missing
@@ -130,6 +131,7 @@ export class Source {
     if (this.state == State.Waiting) return this.prepare() || worked;
     if (this.state == State.Done) return worked;
     if (now >= this.end) this.left = 0;
+    if (this.resubmit() > 0) return true;
     const reclaimed = this.isShort() || this.left == 0 ? this.reclaim() : 0;
     if (this.left == 0) {
       this.finish();
@@ -140,6 +142,20 @@ export class Source {
     if (count == 0) return worked || reclaimed > 0;
     this.submit(count);
     return true;
+  }
+
+  /**
+   * The ring is as full as it gets, and aligned: what comes back is sent again without going through the
+   * hand, which only turns. Answers how many frames.
+   */
+  private resubmit(): u32 {
+    if (this.room() > 0 || !this.isAligned(0)) return 0;
+    const frame = changetype<Packet>(load<usize>(this.hand + ((this.first & this.handMask) << 2)));
+    const count = this.pair.resubmit(<u32>min<u64>(config.burst, this.left), frame.total);
+    this.first += count;
+    this.sent += count;
+    if (config.count != 0) this.left -= count;
+    return count;
   }
 
   /** Frames that the ring has room for; the last few descriptors are the stack's. */

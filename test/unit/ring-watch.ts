@@ -26,6 +26,24 @@ export function overtake(ring: DeviceRing, when: (turn: number) => boolean): voi
   };
 }
 
+/** Gives the first buffer of each turn back one turn later: meanwhile it is the device's. */
+export function keepBack(ring: DeviceRing): void {
+  const give = ring.give.bind(ring);
+  const publish = ring.publish.bind(ring);
+  const finished: { chain: Chain; bytes: number }[] = [];
+  let kept: { chain: Chain; bytes: number } | undefined;
+  ring.give = (chain, bytes) => {
+    finished.push({ chain, bytes });
+  };
+  ring.publish = () => {
+    const late = kept;
+    kept = finished.length > 1 ? finished.shift() : undefined;
+    if (late !== undefined) finished.push(late);
+    for (const { chain, bytes } of finished.splice(0)) give(chain, bytes);
+    publish();
+  };
+}
+
 /** Watches that no two buffers that a ring's device holds are at one address. */
 export function watchTwice(ring: DeviceRing): { readonly seen: number } {
   const held = new Map<Chain, number>();

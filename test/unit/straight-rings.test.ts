@@ -7,7 +7,7 @@ import { type Guest, STATIC_IP, startGuest } from "../model/guest";
 import { UDP_FRAME_HEADERS } from "../model/net/peer";
 import { FORMATS, PACKED, prefixOf, SPLIT, without } from "./ring-formats";
 import { free } from "./ring-load";
-import { driverBytes, overtake, watchTwice } from "./ring-watch";
+import { driverBytes, keepBack, overtake, watchTwice } from "./ring-watch";
 
 const test = suite("straight rings");
 
@@ -91,6 +91,19 @@ for (const format of [SPLIT, PACKED]) {
       assert.equal([packets, bytes], [3000, sum]);
     });
   }
+}
+
+for (const format of [SPLIT, PACKED]) {
+  test(`${prefixOf(format)}a device that keeps a buffer back: a sink offers none that it has`, (t) => {
+    const features = without(format, "mrg_rxbuf");
+    const net = { rxSize: SIZE, txSize: SIZE, features };
+    const guest = startGuest(t, { commandLine: "app=sink", net });
+    const { ring } = guest.nic.live("rx");
+    const watch = watchTwice(ring);
+    keepBack(ring);
+    for (let i = 0; i < 3000; i++) guest.nic.receive(Buffer.alloc(60, 0xff));
+    guest.until(() => watch.seen >= 3000, "all are received");
+  });
 }
 
 for (const format of FORMATS) {
