@@ -30,6 +30,9 @@ const TURNS: readonly (readonly [Setup, number])[] = [
   ["source", 1],
 ];
 
+/** Cases of one setup in a row: its guest's memory is in the caches then. */
+const RUN_CASES = 16;
+
 export interface Counters {
   /** The first counter's address, and how many there are. */
   readonly first: number;
@@ -49,6 +52,7 @@ export interface Failure {
 
 export class Fuzzer {
   cases = 0;
+  private setup: Setup = "merging";
   private readonly benches: Benches;
   private readonly random: Random;
   private readonly turns: readonly Setup[];
@@ -82,8 +86,10 @@ export class Fuzzer {
 
   /** Carries out one case of its own making. */
   next(): Found | Failure | undefined {
-    const setup = this.turns[this.random.below(this.turns.length)] ?? "merging";
-    return this.try(this.make(setup));
+    if (this.cases % RUN_CASES === 0) {
+      this.setup = this.turns[this.random.below(this.turns.length)] ?? "merging";
+    }
+    return this.try(this.make(this.setup));
   }
 
   private make(setup: Setup): Case {

@@ -132,7 +132,7 @@ export class Workbench implements Bench, Target {
    */
   run(one: Case): Verdict {
     if (++this.cases % FULL_RESTORE_CASES === 0) this.lapses += this.snapshot.restoreAll();
-    else this.snapshot.restore();
+    else this.snapshot.restore(this.oracle.untouched());
     const verdict = this.tryOut(one);
     if (verdict?.faults.length === 0) return verdict;
     this.lapses += this.snapshot.restoreAll();
