@@ -11,7 +11,7 @@ import { exitOnSignals } from "../test/harness/src/run-scope";
 import type { Case } from "../test/hostile/cases";
 import { formatCase } from "../test/hostile/cases";
 import { CORPUS, readCorpus, writeCase } from "../test/hostile/corpus";
-import { type Failure, type Found, Fuzzer } from "../test/hostile/fuzzer";
+import { type Failure, type Found, Fuzzer, type Tally } from "../test/hostile/fuzzer";
 import { buildCoverageModule, formatCoverage, reportCoverage } from "./coverage-module";
 import { FIRST_POINT } from "./instrument";
 
@@ -42,7 +42,12 @@ type Message =
   | { readonly type: "found"; readonly found: Found }
   | { readonly type: "failure"; readonly failure: Failure }
   | { readonly type: "progress"; readonly cases: number }
-  | { readonly type: "done"; readonly cases: number; readonly lapses: number };
+  | {
+      readonly type: "done";
+      readonly cases: number;
+      readonly lapses: number;
+      readonly tally: Tally;
+    };
 
 // ---- a worker ----------------------------------------------------------------------------------
 
@@ -69,8 +74,8 @@ async function work(plan: Plan): Promise<void> {
     port.postMessage({ type: "progress", cases: fuzzer.cases } satisfies Message);
     await new Promise((resolve) => setImmediate(resolve));
   }
-  const { cases, lapses } = fuzzer;
-  port.postMessage({ type: "done", cases, lapses } satisfies Message);
+  const { cases, lapses, tally } = fuzzer;
+  port.postMessage({ type: "done", cases, lapses, tally } satisfies Message);
   port.close();
 }
 
@@ -84,6 +89,7 @@ class Campaign {
   private readonly failures: Failure[] = [];
   private readonly begin = performance.now();
   private lapses = 0;
+  private readonly tally = new Map<string, { readonly cases: number; readonly boots: number }>();
   private lastReport = 0;
 
   constructor(
@@ -126,8 +132,16 @@ class Campaign {
     else if (message.type === "failure") this.fail(message.failure);
     else {
       this.cases[index] = message.cases;
-      if (message.type === "done") this.lapses += message.lapses;
+      if (message.type === "done") this.end(message.lapses, message.tally);
       else if (performance.now() - this.lastReport > REPORT_MS) this.report();
+    }
+  }
+
+  private end(lapses: number, tally: Tally): void {
+    this.lapses += lapses;
+    for (const { boots, cases, setup } of tally) {
+      const known = this.tally.get(setup) ?? { cases: 0, boots: 0 };
+      this.tally.set(setup, { cases: known.cases + cases, boots: known.boots + boots });
     }
   }
 
@@ -165,6 +179,10 @@ class Campaign {
     console.log(formatCoverage(report));
     if (showsMissed) console.log(report.missed.join("\n"));
     console.log(`lapses: ${this.lapses}; cases that reached something new: ${this.kept.length}`);
+    const all = [...this.tally];
+    const cases = all.map(([setup, ran]) => `${setup} ${ran.cases}`);
+    const boots = all.reduce((sum, [, ran]) => sum + ran.boots, 0);
+    console.log(`cases of each setup: ${cases.join(", ")}; guests booted for them: ${boots}`);
     console.log(`fuzz: ${this.total} cases, ${this.failures.length} failures`);
     return this.failures.length > 0 ? 1 : 0;
   }

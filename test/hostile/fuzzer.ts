@@ -39,6 +39,12 @@ export interface Counters {
   readonly count: number;
 }
 
+export type Tally = readonly {
+  readonly setup: Setup;
+  readonly cases: number;
+  readonly boots: number;
+}[];
+
 export interface Found {
   readonly case: Case;
   /** Points that this worker had not seen with this setup. */
@@ -58,6 +64,7 @@ export class Fuzzer {
   private readonly turns: readonly Setup[];
   private readonly seen = new Map<Setup, Uint8Array>();
   private readonly corpus = new Map<Setup, Case[]>();
+  private readonly ran = new Map<Setup, number>();
 
   constructor(
     module: string,
@@ -75,6 +82,13 @@ export class Fuzzer {
   /** Objects of the model that were found changed though they had not been known to change. */
   get lapses(): number {
     return [...this.seen.keys()].reduce((sum, setup) => sum + this.benches.of(setup).lapses, 0);
+  }
+
+  /** How many cases of each setup were carried out, and how many guests were booted for them. */
+  get tally(): Tally {
+    return [...this.ran].map(([setup, cases]) => {
+      return { setup, cases, boots: this.benches.of(setup).boots };
+    });
   }
 
   /** A case that somebody else found. */
@@ -105,6 +119,7 @@ export class Fuzzer {
   /** Carries out a case; says what it reached first, or what it found. */
   try(one: Case): Found | Failure | undefined {
     this.cases++;
+    this.ran.set(one.setup, (this.ran.get(one.setup) ?? 0) + 1);
     const { faults } = this.benches.run(one);
     if (faults.length > 0) return this.shrink(one, faults);
     const points = this.newPoints(one.setup);
