@@ -47,7 +47,9 @@ export class PackedRing extends PackedOffer {
     if (this.batchLeft != 0) return this.takeInOrder(burst, count);
     let word = this.word(this.used);
     let taken: u32 = 0;
-    if (this.ids.straight) {
+    // A slot may be marked that was never offered, in every way as if it had been.
+    const most = min(count, this.outstanding);
+    if (most != 0 && this.ids.straight) {
       const size = this.size;
       const desc = this.desc;
       const held = this.ids.held;
@@ -63,13 +65,14 @@ export class PackedRing extends PackedOffer {
           used = 0;
           ours = (ours - size) ^ (MARKS << MARKS_SHIFT);
         }
-        if (++taken == count) break;
+        if (++taken == most) break;
         word = machine.sharedRead64(desc + (used << 4) + META);
       }
       this.used = used;
       this.usedMarks = (ours >> MARKS_SHIFT) & MARKS;
       this.finish(burst, taken, taken);
       if (taken == count) return count;
+      if (taken == most) word = this.word(used);
     }
     if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) return taken;
     if (!this.inOrder) return taken + this.takeBent(burst, count - taken, word);
