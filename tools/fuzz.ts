@@ -11,7 +11,7 @@ import { exitOnSignals } from "../test/harness/src/run-scope";
 import type { Case } from "../test/hostile/cases";
 import { formatCase } from "../test/hostile/cases";
 import { CORPUS, readCorpus, writeCase } from "../test/hostile/corpus";
-import { type Failure, type Found, Fuzzer } from "../test/hostile/fuzzer";
+import { type Failure, type Found, Fuzzer, type Tally } from "../test/hostile/fuzzer";
 import {
   buildCoverageModule,
   formatCoverage,
@@ -47,7 +47,12 @@ type Message =
   | { readonly type: "found"; readonly found: Found }
   | { readonly type: "failure"; readonly failure: Failure }
   | { readonly type: "progress"; readonly cases: number }
-  | { readonly type: "done"; readonly cases: number; readonly lapses: number };
+  | {
+      readonly type: "done";
+      readonly cases: number;
+      readonly lapses: number;
+      readonly tally: Tally;
+    };
 
 // ---- a worker ----------------------------------------------------------------------------------
 
@@ -74,8 +79,8 @@ async function work(plan: Plan): Promise<void> {
     port.postMessage({ type: "progress", cases: fuzzer.cases } satisfies Message);
     await new Promise((resolve) => setImmediate(resolve));
   }
-  const { cases, lapses } = fuzzer;
-  port.postMessage({ type: "done", cases, lapses } satisfies Message);
+  const { cases, lapses, tally } = fuzzer;
+  port.postMessage({ type: "done", cases, lapses, tally } satisfies Message);
   port.close();
 }
 
@@ -89,6 +94,7 @@ class Campaign {
   private readonly failures: Failure[] = [];
   private readonly begin = performance.now();
   private lapses = 0;
+  private readonly tally = new Map<string, { readonly cases: number; readonly boots: number }>();
   private lastReport = 0;
 
   constructor(
@@ -131,8 +137,16 @@ class Campaign {
     else if (message.type === "failure") this.fail(message.failure);
     else {
       this.cases[index] = message.cases;
-      if (message.type === "done") this.lapses += message.lapses;
+      if (message.type === "done") this.end(message.lapses, message.tally);
       else if (performance.now() - this.lastReport > REPORT_MS) this.report();
+    }
+  }
+
+  private end(lapses: number, tally: Tally): void {
+    this.lapses += lapses;
+    for (const { boots, cases, setup } of tally) {
+      const known = this.tally.get(setup) ?? { cases: 0, boots: 0 };
+      this.tally.set(setup, { cases: known.cases + cases, boots: known.boots + boots });
     }
   }
 
@@ -173,6 +187,10 @@ class Campaign {
     const { branches, lines } = percentages(report);
     const share = `${lines.toFixed(1)} % of lines, ${branches.toFixed(1)} % of branches`;
     console.log(`drivers/ by ${this.total} hostile cases alone: ${share}`);
+    const all = [...this.tally];
+    const cases = all.map(([setup, ran]) => `${setup} ${ran.cases}`);
+    const boots = all.reduce((sum, [, ran]) => sum + ran.boots, 0);
+    console.log(`cases of each setup: ${cases.join(", ")}; guests booted for them: ${boots}`);
     console.log(`fuzz: ${this.total} cases, ${this.failures.length} failures`);
     return this.failures.length > 0 ? 1 : 0;
   }

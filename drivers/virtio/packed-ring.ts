@@ -50,7 +50,9 @@ export abstract class PackedRing extends PackedOffer {
     let word = this.isAside ? this.aside : this.word(this.used);
     this.isAside = false;
     let taken: u32 = 0;
-    if (this.ids.straight) {
+    // A slot may be marked that was never offered, in every way as if it had been.
+    const most = min(count, this.outstanding);
+    if (most != 0 && this.ids.straight) {
       const size = this.size;
       const desc = this.desc;
       const held = this.ids.held;
@@ -66,13 +68,14 @@ export abstract class PackedRing extends PackedOffer {
           used = 0;
           ours = (ours - size) ^ (MARKS << MARKS_SHIFT);
         }
-        if (++taken == count) break;
+        if (++taken == most) break;
         word = machine.sharedRead64(desc + (used << 4) + META);
       }
       this.used = used;
       this.usedMarks = (ours >> MARKS_SHIFT) & MARKS;
       this.finish(burst, taken, taken);
       if (taken == count) return count;
+      if (taken == most) word = this.word(used);
     }
     if ((<u32>(word >> FLAGS_SHIFT) & MARKS) != this.usedMarks) return taken;
     if (!this.inOrder) return taken + this.takeBent(burst, count - taken, word);

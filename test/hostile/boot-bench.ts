@@ -19,6 +19,7 @@ const PAUSE_TICKS_MAX = 40_000_000;
 
 export class BootBench implements Bench {
   readonly lapses = 0;
+  boots = 0;
 
   private last: Guest | undefined;
 
@@ -29,6 +30,7 @@ export class BootBench implements Bench {
   }
 
   run({ attacks }: Case): Verdict {
+    this.boots++;
     const guest = makeSetup("boot", this.module);
     this.last = guest;
     guest.machine.callsMax = CALLS_MAX;

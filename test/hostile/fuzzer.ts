@@ -34,11 +34,20 @@ const TURNS: readonly (readonly [Setup, number])[] = [
   ["uneven", 1],
 ];
 
+/** Cases of one setup in a row: its guest's memory is in the caches then. */
+const RUN_CASES = 16;
+
 export interface Counters {
   /** The first counter's address, and how many there are. */
   readonly first: number;
   readonly count: number;
 }
+
+export type Tally = readonly {
+  readonly setup: Setup;
+  readonly cases: number;
+  readonly boots: number;
+}[];
 
 export interface Found {
   readonly case: Case;
@@ -53,11 +62,13 @@ export interface Failure {
 
 export class Fuzzer {
   cases = 0;
+  private setup: Setup = "merging";
   private readonly benches: Benches;
   private readonly random: Random;
   private readonly turns: readonly Setup[];
   private readonly seen = new Map<Setup, Uint8Array>();
   private readonly corpus = new Map<Setup, Case[]>();
+  private readonly ran = new Map<Setup, number>();
 
   constructor(
     module: string,
@@ -77,6 +88,13 @@ export class Fuzzer {
     return [...this.seen.keys()].reduce((sum, setup) => sum + this.benches.of(setup).lapses, 0);
   }
 
+  /** How many cases of each setup were carried out, and how many guests were booted for them. */
+  get tally(): Tally {
+    return [...this.ran].map(([setup, cases]) => {
+      return { setup, cases, boots: this.benches.of(setup).boots };
+    });
+  }
+
   /** A case that somebody else found. */
   learn(one: Case): void {
     const known = this.corpus.get(one.setup);
@@ -86,8 +104,10 @@ export class Fuzzer {
 
   /** Carries out one case of its own making. */
   next(): Found | Failure | undefined {
-    const setup = this.turns[this.random.below(this.turns.length)] ?? "merging";
-    return this.try(this.make(setup));
+    if (this.cases % RUN_CASES === 0) {
+      this.setup = this.turns[this.random.below(this.turns.length)] ?? "merging";
+    }
+    return this.try(this.make(this.setup));
   }
 
   private make(setup: Setup): Case {
@@ -103,6 +123,7 @@ export class Fuzzer {
   /** Carries out a case; says what it reached first, or what it found. */
   try(one: Case): Found | Failure | undefined {
     this.cases++;
+    this.ran.set(one.setup, (this.ran.get(one.setup) ?? 0) + 1);
     const { faults } = this.benches.run(one);
     if (faults.length > 0) return this.shrink(one, faults);
     const points = this.newPoints(one.setup);

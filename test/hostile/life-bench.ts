@@ -39,6 +39,7 @@ interface Kept {
 
 export class LifeBench implements Bench {
   lapses = 0;
+  boots = 0;
   private last: Guest | undefined;
   private kept: Kept | undefined;
   private keptCases = 0;
@@ -70,6 +71,7 @@ export class LifeBench implements Bench {
 
   /** A guest that is not booted yet. */
   private prepare(commandLine: string): Target {
+    this.boots++;
     const guest = makeSetup(this.setup, this.module, commandLine);
     guest.machine.callsMax = CALLS_MAX;
     guest.machine.pauseTicksMax = PAUSE_TICKS_MAX;

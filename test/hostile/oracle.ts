@@ -16,6 +16,7 @@ import { GuestExit, GuestPanic } from "../model/errors";
 import type { Guest } from "../model/guest";
 import type { Vcpu } from "../model/machine/vcpu";
 import { addressAt, DESC_BYTES, type Descriptor, descriptorAt, F_INDIRECT } from "./ring-layout";
+import type { Range } from "./snapshot";
 
 /** Linear memory below the module's data (asconfig.json's memoryBase) belongs to nobody. */
 const NULL_BYTES = 1024;
@@ -66,6 +67,20 @@ interface Buffers {
   readonly count: number;
   /** Buffers that the device has had or been shown in this case. */
   readonly seen: Uint8Array;
+}
+
+/** Buffers that the device has not had, in ranges of linear memory: side by side as far as they are. */
+function rangesUnseen({ base, count, cpu, seen, stride }: Buffers): Range[] {
+  const origin = base - cpu.arena.base;
+  const ranges: Range[] = [];
+  let first = 0;
+  for (let index = 0; index <= count; index++) {
+    if (index < count && seen[index] === 0) continue;
+    if (index > first)
+      ranges.push({ start: origin + first * stride, end: origin + index * stride });
+    first = index + 1;
+  }
+  return ranges;
 }
 
 export class Oracle {
@@ -125,9 +140,9 @@ export class Oracle {
     }
   }
 
-  private bytesOf({ base, cpu, stride }: Buffers, index: number, count = 1): Uint8Array {
+  private bytesOf({ base, cpu, stride }: Buffers, index: number): Uint8Array {
     const start = base - cpu.arena.base + index * stride;
-    return cpu.arena.array.subarray(start, start + count * stride);
+    return cpu.arena.array.subarray(start, start + stride);
   }
 
   private isCanary(bytes: Uint8Array): boolean {
@@ -258,6 +273,18 @@ export class Oracle {
     return this.guest.nic.isBroken && last === "the device does not answer a command";
   }
 
+  /**
+   * For each CPU, buffers that nobody has had since the case began, and that `afterAttacks` has found as
+   * they were: ranges of its linear memory, in order.
+   */
+  untouched(): Range[][] {
+    const { cpus } = this.guest.machine;
+    return cpus.map((cpu) => {
+      const own = this.buffers.filter((one) => one.cpu === cpu);
+      return own.flatMap((one) => rangesUnseen(one)).sort((a, b) => a.start - b.start);
+    });
+  }
+
   private checkCanaries(): void {
     for (const { arena, index } of this.guest.machine.cpus) {
       if (!this.isCanary(arena.array.subarray(0, NULL_BYTES))) {
@@ -271,17 +298,14 @@ export class Oracle {
   /** Buffers that nobody had, as many at a time as lie side by side. */
   private checkUnseen(buffers: Buffers): void {
     const { count, seen } = buffers;
-    for (let first = 0; first < count; first++) {
-      if (seen[first] !== 0) continue;
-      let end = first + 1;
-      while (end < count && seen[end] === 0) end++;
-      if (!this.isCanary(this.bytesOf(buffers, first, end - first))) {
-        for (let index = first; index < end; index++) {
-          if (this.isCanary(this.bytesOf(buffers, index))) continue;
-          this.fault(`buffer ${index} was written, and nobody had it`);
-        }
+    const { array } = buffers.cpu.arena;
+    for (const { start, end } of rangesUnseen(buffers)) {
+      if (this.isCanary(array.subarray(start, end))) continue;
+      for (let index = 0; index < count; index++) {
+        if (seen[index] !== 0 || this.isCanary(this.bytesOf(buffers, index))) continue;
+        this.fault(`buffer ${index} was written, and nobody had it`);
       }
-      first = end;
+      return;
     }
   }
 

@@ -122,6 +122,30 @@ for (const txSize of [16, 64]) {
   }
 }
 
+const F_MARKS = 0x8080;
+
+for (const setup of ["packed", "packed_ordered"] as const) {
+  for (const count of [1, 3]) {
+    test(`§2.8.22: ${count} used where nothing is outstanding are a fault, ${setup}`, () => {
+      const guest = makeSetup(setup, openModule(MODULE)).start();
+      guest.settle();
+      const before = guest.stats().queues[0]?.pool_free;
+      const { packed, queue } = guest.nic.live("tx");
+      // All that an honest descriptor would say of these slots, of which none was offered.
+      for (let i = 0; i < count; i++) {
+        const { slot, wrap } = packed.used.plus(i);
+        packed.lieInSlot(slot, slot, 0, wrap ? F_MARKS : 0);
+      }
+      guest.nic.pci.interruptQueue(queue);
+      guest.settle();
+      assert.equal(guest.errors(), ["transmit queue: a used id is not outstanding"]);
+      assert.is(guest.echo(Buffer.from("again")).toString(), "again");
+      assert.is(guest.stats().queues[0]?.pool_free, before);
+      assert.equal(guest.problems(), []);
+    });
+  }
+}
+
 /** Every bug of the driver that was found so far, by its clause, and the tests that would find it again. */
 const FOUND: readonly (readonly [string, string])[] = [
   ["§2.1.2", "hostile regressions › §2.1.2: *"],
@@ -134,6 +158,7 @@ const FOUND: readonly (readonly [string, string])[] = [
     "clauses packed › §2.8.16: a place * slots behind is answered by a notification at once",
   ],
   ["§2.8.14", "packed ring › *: a source that sleeps when the ring is full is woken every time"],
+  ["§2.8.22", "hostile regressions › §2.8.22: *"],
   ["§5.1.9.2.1", "offloads, receiving › hdr_len is not trusted*"],
   ["§5.1.9.4.4", "hash report › a used length of *, less than the header, is dropped and counted"],
   ["§5.1.9.5", "hostile regressions › §5.1.9.5: *"],

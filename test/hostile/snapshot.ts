@@ -11,6 +11,12 @@ import { GLOBAL_PREFIX } from "./open-module";
 
 const PAGE_BYTES = 4096;
 
+/** Bytes of a linear memory from `start` on and below `end`. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** One object and what was in it. */
 interface Kept {
   /** Puts it back; true if it had changed. */
@@ -178,8 +184,14 @@ class KeptCpu {
     return this.copy.length;
   }
 
-  restore(): void {
-    this.memory.set(this.copy);
+  /** `clean`: ranges that are known to be as they were, in order. */
+  restore(clean: readonly Range[]): void {
+    let from = 0;
+    for (const { start, end } of clean) {
+      if (start > from) this.memory.set(this.copy.subarray(from, start), from);
+      from = end;
+    }
+    this.memory.set(this.copy.subarray(from), from);
     for (const [global, value] of this.globals) global.value = value;
   }
 
@@ -221,16 +233,19 @@ export class Snapshot {
     return { all: this.all.length, hot: this.hot.length };
   }
 
-  /** Puts back memory, globals, and the objects that are known to change. */
-  restore(): void {
+  /**
+   * Puts back memory, globals, and the objects that are known to change. `clean`: what of each CPU's memory
+   * is known to be as it was, which is most of it.
+   */
+  restore(clean: readonly (readonly Range[])[] = []): void {
     for (const kept of this.hot) kept.restore();
-    for (const cpu of this.cpus) cpu.restore();
+    this.cpus.forEach((cpu, index) => cpu.restore(clean[index] ?? []));
   }
 
   /** Puts back memory, globals, and all objects, for runs that end in the midst of something. */
   restoreKnown(): void {
     for (const kept of this.all) kept.restore();
-    for (const cpu of this.cpus) cpu.restore();
+    for (const cpu of this.cpus) cpu.restore([]);
   }
 
   /**

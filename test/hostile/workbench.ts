@@ -47,6 +47,8 @@ export interface Bench {
   memories(): readonly Uint8Array[];
   /** Objects that were found changed though they had not been known to change. */
   readonly lapses: number;
+  /** Guests that were booted. */
+  readonly boots: number;
 }
 
 export class Workbench implements Bench, Target {
@@ -58,6 +60,7 @@ export class Workbench implements Bench, Target {
   wasTouched = false;
   waitUs = 0;
   lapses = 0;
+  readonly boots = 1;
   private readonly snapshot: Snapshot;
   private readonly echo: Buffer;
   /** The device's configuration, and its configuration space, as they are when it behaves. */
@@ -132,7 +135,7 @@ export class Workbench implements Bench, Target {
    */
   run(one: Case): Verdict {
     if (++this.cases % FULL_RESTORE_CASES === 0) this.lapses += this.snapshot.restoreAll();
-    else this.snapshot.restore();
+    else this.snapshot.restore(this.oracle.untouched());
     const verdict = this.tryOut(one);
     if (verdict?.faults.length === 0) return verdict;
     this.lapses += this.snapshot.restoreAll();
