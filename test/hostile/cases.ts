@@ -70,6 +70,8 @@ export const SETUPS = [
   "ordered_sink",
   "six",
   "uneven",
+  "relay",
+  "mixed",
 ] as const;
 
 export type Setup = (typeof SETUPS)[number];
@@ -77,7 +79,7 @@ export type Setup = (typeof SETUPS)[number];
 /** Guests that each case boots for itself, and that then live for a while (life-bench.ts). */
 const LIVES: readonly Setup[] = [
   ...(["bare", "ports", "forward", "slots", "source"] as const),
-  ...(["sink", "ordered_sink", "six", "uneven"] as const),
+  ...(["sink", "ordered_sink", "six", "uneven", "relay", "mixed"] as const),
 ];
 
 export const isLife = (setup: Setup): boolean => LIVES.includes(setup);

@@ -32,6 +32,8 @@ const TURNS: readonly (readonly [Setup, number])[] = [
   ["ordered_sink", 1],
   ["six", 1],
   ["uneven", 1],
+  ["relay", 1],
+  ["mixed", 1],
 ];
 
 /** Cases of one setup in a row: its guest's memory is in the caches then. */

@@ -165,7 +165,19 @@ const DESCRIPTIONS: Readonly<Record<Setup, Description>> = {
     net: { features: FORWARDED },
     more: { features: [...USUAL_FEATURES, "in_order"], txSize: 8 },
     memoryMib: LARGE_MEMORY_MIB,
-    commandLine: "app=forward",
+    commandLine: `app=forward ${BOTH_WAYS}`,
+  },
+  relay: {
+    net: { features: [...PLAIN, "event_idx", "ring_packed"] },
+    more: { features: [...PLAIN, "ring_packed"], txSize: 8 },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: `app=forward ${BOTH_WAYS}`,
+  },
+  mixed: {
+    net: { features: [...PLAIN, "ring_packed"] },
+    more: { features: PLAIN },
+    memoryMib: LARGE_MEMORY_MIB,
+    commandLine: `app=forward ${BOTH_WAYS}`,
   },
 };
 
@@ -202,6 +214,8 @@ export function commandLineOf({ attacks, setup }: Case): string {
     if (at < 0) words.push(chosen);
     else words[at] = chosen;
   }
+  // A sink has no address; an app in its place that wants one would wait for a DHCP server.
+  if (!words.some((one) => /^(app=(sink|idle)$|ip=)/.test(one))) words.push(STATIC_IP);
   return words.join(" ");
 }
 
