@@ -119,29 +119,34 @@ const SABOTAGES: readonly Sabotage[] = [
   },
 ];
 
+/** Three cells behind stream sockets, the second with its card spoilt. */
+function runSpoilt(spoil: (card: Card) => Card, artifacts: string) {
+  const cells = cellsOf("stream").filter(
+    ({ features, queues }) => features.mrg_rxbuf && features.in_order && queues === 1,
+  );
+  const good = benchOf("stream");
+  const bad: Bench = {
+    name: good.name,
+    mostQueues: good.mostQueues,
+    uniform: good.uniform,
+    spreads: good.spreads,
+    window: good.window,
+    oneLink: good.oneLink,
+    unavailable: () => good.unavailable(),
+    open: () => good.open(),
+    cards: async (wanted) =>
+      (await good.cards(wanted)).map((card, i) => (i === 1 ? spoil(card) : card)),
+    release: () => good.release(),
+    close: () => good.close(),
+  };
+  return runBoot(bad, cells.slice(0, 3), { image: undefined, artifacts });
+}
+
 for (const { name, reason, spoil } of SABOTAGES) {
   test(`${name}: only its cell has failed, and its files are kept`, async (t) => {
     const artifacts = mkdtempSync(join(tmpdir(), "matrix-test-"));
     t.cleanup(() => rmSync(artifacts, { recursive: true }));
-    const cells = cellsOf("stream").filter(
-      ({ features, queues }) => features.mrg_rxbuf && features.in_order && queues === 1,
-    );
-    const good = benchOf("stream");
-    const bad: Bench = {
-      name: good.name,
-      mostQueues: good.mostQueues,
-      uniform: good.uniform,
-      spreads: good.spreads,
-      window: good.window,
-      oneLink: good.oneLink,
-      unavailable: () => good.unavailable(),
-      open: () => good.open(),
-      cards: async (wanted) =>
-        (await good.cards(wanted)).map((card, i) => (i === 1 ? spoil(card) : card)),
-      release: () => good.release(),
-      close: () => good.close(),
-    };
-    const results = await runBoot(bad, cells.slice(0, 3), { image: undefined, artifacts });
+    const results = await runSpoilt(spoil, artifacts);
     assert.equal(
       results.map(({ verdict }) => verdict),
       ["PROVED", "FAILED", "PROVED"],
@@ -153,5 +158,34 @@ for (const { name, reason, spoil } of SABOTAGES) {
     }
   });
 }
+
+/** The frame arrives in the end, and a first look or two find it missing. */
+const UNDER_WAY_MS = 250;
+
+test("a frame that is under way before the cell begins: its cell is proved all the same", async (t) => {
+  const artifacts = mkdtempSync(join(tmpdir(), "matrix-test-"));
+  t.cleanup(() => rmSync(artifacts, { recursive: true }));
+  let late = 0;
+  const results = await runSpoilt((card) => {
+    let arrives: number | undefined;
+    const counts: Card["counts"] = async () => {
+      arrives ??= performance.now() + UNDER_WAY_MS;
+      const real = await card.counts();
+      if (real === undefined || performance.now() > arrives) return real;
+      late++;
+      return { ...real, fromGuest: real.fromGuest - 1 };
+    };
+    const exchange: Card["exchange"] = (load) => {
+      arrives = 0;
+      return card.exchange(load);
+    };
+    return changed(card, { counts, exchange });
+  }, artifacts);
+  assert.equal(
+    results.map(({ verdict, reason }) => reason ?? verdict),
+    ["PROVED", "PROVED", "PROVED"],
+  );
+  assert.ok(late >= 2, `${late} looks while the frame was under way`);
+});
 
 test.run();

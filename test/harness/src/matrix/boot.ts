@@ -30,6 +30,9 @@ const READY_MS = 60_000;
 const EXCHANGE_MS = 20_000;
 const SETTLED_MS = 5000;
 const POLL_MS = 50;
+/** Nothing is under way when the counters stay as they are for so long. */
+const REST_MS = 500;
+const RESTLESS_MS = 30_000;
 /** All feature bits on: what the backend then offers, it has. */
 const EVERYTHING = Object.fromEntries(FEATURES.map(({ name }) => [name, true])) as Record<
   (typeof FEATURES)[number]["name"],
@@ -131,13 +134,16 @@ async function difference({ vm, nic, card }: Judged): Promise<FrameCounts | unde
 const same = (a: FrameCounts | undefined, b: FrameCounts | undefined) =>
   a?.toGuest === b?.toGuest && a?.fromGuest === b?.fromGuest;
 
-/** The difference when nothing is under way: the same twice. */
+/** The difference when nothing is under way: it stays the same for a while. */
 async function differenceAtRest(judged: Judged): Promise<FrameCounts | undefined> {
+  const begin = performance.now();
   let last = await difference(judged);
-  for (const begin = performance.now(); performance.now() - begin < SETTLED_MS; ) {
+  let since = performance.now();
+  while (performance.now() - begin < RESTLESS_MS) {
     await delay(POLL_MS);
     const next = await difference(judged);
-    if (same(last, next)) return next;
+    if (!same(last, next)) since = performance.now();
+    else if (performance.now() - since > REST_MS) return next;
     last = next;
   }
   throw new DeadlineError(`the counters do not rest: ${JSON.stringify(last)}`);

@@ -145,7 +145,10 @@ async function attempt(name: BackendName, run: BackendRun): Promise<boolean> {
 async function runAll(choice: Choice, run: BackendRun): Promise<boolean> {
   let troubled = false;
   const forLab: BackendName[] = [];
-  for (const name of choice.backends) {
+  const open = (name: BackendName) =>
+    cellsOf(name).some((cell) => run.state.result(idOf(cell)) === undefined);
+  // Nothing is booted, least of all the lab, for a backend that has all its results.
+  for (const name of choice.backends.filter(open)) {
     const bench = benchOf(name);
     const missing = await bench.unavailable();
     if (missing === undefined) {

@@ -158,7 +158,7 @@ export async function runFile(file: string, options: FileOptions): Promise<FileR
   const elapsed = () => Math.round(performance.now() - begin);
   let bundle: string;
   try {
-    bundle = await bundleTest(file);
+    bundle = await bundleTest(file, options.only !== undefined);
   } catch (error) {
     const test: TestResult = {
       file,
