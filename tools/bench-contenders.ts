@@ -24,7 +24,10 @@ const IMAGE = "build/vireo.elf";
 const PROCESS = "build/vireo-process";
 /** Data in each piece of a frame that the device cuts; that of app=source. */
 const MSS = 1448;
-const RECEIVE_OFFLOADS = ["guest_csum", "guest_tso4", "guest_tso6", "guest_ecn"];
+const OFFLOADS = [
+  ...["guest_csum", "guest_tso4", "guest_tso6", "guest_ecn"],
+  ...["csum", "host_tso4", "host_tso6", "host_ecn"],
+];
 
 export interface Context {
   /** One for each NIC. */
@@ -59,9 +62,12 @@ async function acceleratorUnavailable(accelerator: Accelerator): Promise<string 
   return choice.accelerator === "kvm" ? undefined : choice.reason;
 }
 
-/** Features that are off for all: what is compared is the way of a frame, not who has offloads. */
+/**
+ * Features that are off for all: what is compared is the way of a frame, not who has offloads. A
+ * backend looks into the header of each frame of a driver that takes those for sending.
+ */
 function featuresOff({ merged, large }: Case): string[] {
-  return [...(merged ? [] : ["mrg_rxbuf"]), ...(large ? [] : RECEIVE_OFFLOADS)];
+  return [...(merged ? [] : ["mrg_rxbuf"]), ...(large ? [] : OFFLOADS)];
 }
 
 function device(what: Case, nic: number): string {

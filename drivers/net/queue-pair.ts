@@ -203,10 +203,10 @@ export class QueuePair {
 
   /**
    * Sends up to `max` packets again that came back, as they are, `bytes` bytes each; answers how many.
-   * The caller has all that the ring held last.
+   * The caller has all that the ring held last. NOT_STRAIGHT: as in `Ring.recycle`.
    */
   @inline
-  resubmit(max: u32, bytes: u32): u32 {
+  resubmit(max: u32, bytes: u32): i32 {
     const count = this.tx.resubmit(max, bytes);
     this.tx.kick();
     return count;

@@ -210,12 +210,8 @@ export class RxQueue {
       return used;
     }
     const room = this.pool.stride - PLAIN_HEADER_BYTES;
-    const recycled = this.ring.recycle(max, room);
-    if (recycled > 0) {
-      this.count(recycled - this.ring.recycledWrong, this.ring.recycledBytes);
-      this.statistics.usedLengthDrops += this.ring.recycledWrong;
-      return recycled;
-    }
+    const recycled = this.recycle(max, room);
+    if (recycled >= 0) return recycled;
     const raw = this.raw;
     raw.clear();
     const taken = this.ring.take(raw, max);
@@ -236,6 +232,24 @@ export class RxQueue {
       this.provide();
     }
     return taken;
+  }
+
+  /**
+   * As long as there is more, and more than once: then the device is told once for all, and what a turn
+   * costs is shared by more packets.
+   */
+  private recycle(max: u32, room: u32): i32 {
+    const ring = this.ring;
+    let all: u32 = 0;
+    let count: i32 = 0;
+    do {
+      count = ring.recycle(max - all, room);
+      if (count <= 0) break;
+      this.count(count - ring.recycledWrong, ring.recycledBytes);
+      this.statistics.usedLengthDrops += ring.recycledWrong;
+      all += count;
+    } while (all < max);
+    return all > 0 ? <i32>all : count;
   }
 
   /**

@@ -98,13 +98,13 @@ export class TxQueue {
 
   /**
    * Takes up to `max` packets back that were sent and submits as many again, in one pass; `bytes`
-   * bytes each. Answers how many. The caller has all that the ring held last, and alike; 0: there is
-   * none, or the ring is not straight.
+   * bytes each. Answers how many, or NOT_STRAIGHT (`Ring.recycle`). The caller has all that the ring held
+   * last, and alike.
    */
-  resubmit(max: u32, bytes: u32): u32 {
+  resubmit(max: u32, bytes: u32): i32 {
     // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
     const count = this.ring.recycle(max, u32.MAX_VALUE);
-    if (count == 0) return 0;
+    if (count <= 0) return count;
     this.statistics.packets += count;
     this.statistics.bytes += <u64>count * bytes;
     this.published = true;

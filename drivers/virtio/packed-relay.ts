@@ -30,7 +30,8 @@ export class PackedRelay extends PackedRing {
   private move(to: PackedRelay, max: u32, least: u32, most: u32, writable: u32): u32 {
     this.recycledBytes = 0;
     if (!this.ids.straight || !to.ids.straight || this.batchLeft != 0 || this.isAside) return 0;
-    const count = min(max, to.free);
+    // A slot may be marked that was never offered, in every way as if it had been.
+    const count = min(min(max, this.outstanding), to.free);
     let moved: u32 = 0;
     while (moved < count) {
       const run = min(count - moved, min(this.size - this.used, to.size - to.next));

@@ -22,7 +22,7 @@ import {
   PackedOffer,
   WRAP,
 } from "./packed-offer";
-import { DESC_BYTES, INDIRECT_MAX, RingFault } from "./ring";
+import { DESC_BYTES, INDIRECT_MAX, NOT_STRAIGHT, RingFault } from "./ring";
 
 /** In the upper half of a used descriptor's word: the marks and the id, which say what came back. */
 export const MARKS_SHIFT: u32 = 16;
@@ -88,23 +88,29 @@ export abstract class PackedRing extends PackedOffer {
    * A slot is written again while its line is in this CPU's cache. The place that is read and the one
    * that is written are the same, or a few slots apart; within a run neither wraps.
    */
-  recycle(max: u32, room: u32): u32 {
+  recycle(max: u32, room: u32): i32 {
     this.recycledBytes = 0;
     this.recycledWrong = 0;
-    if (!this.ids.straight || this.isAside) return 0;
+    if (!this.ids.straight) return NOT_STRAIGHT;
+    // A slot may be marked that was never offered, in every way as if it had been.
+    const outstanding = this.outstanding;
+    if (outstanding == 0) return 0;
     let taken: u32 = 0;
-    while (taken < max) {
+    while (taken < max && !this.isAside) {
       if (this.batchLeft != 0) {
         taken += this.recycleBatch(max - taken, room);
         continue;
       }
-      const most = min(min(max - taken, this.size - this.used), this.size - this.next);
+      const most = min(
+        min(max - taken, outstanding),
+        min(this.size - this.used, this.size - this.next),
+      );
       const count = this.recycleRun(most, room);
       taken += count;
       if (count < most && this.batchLeft == 0) break;
     }
     if (taken > 0) this.publish();
-    return taken;
+    return taken == 0 && this.isAside ? NOT_STRAIGHT : <i32>taken;
   }
 
   /** Takes up to `most` buffers back, at least 1, and offers as many. */

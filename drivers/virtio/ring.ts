@@ -35,6 +35,9 @@ export class RingOptions {
   inOrder: bool = false;
 }
 
+/** Answer of `recycle`: nothing was done, and it is not for it to do. */
+export const NOT_STRAIGHT: i32 = -1;
+
 export abstract class Ring {
   fault: RingFault = RingFault.NONE;
   /** Descriptors that are free. */
@@ -122,10 +125,11 @@ export abstract class Ring {
    * unchanged. `room`: the most that the device may have written behind the net header of each, in
    * bytes; `recycledBytes` and `recycledWrong` say what it has.
    *
-   * Answers how many. A ring that is not straight answers 0, and one where a buffer comes out of turn is
-   * so from the next `take` on. A fault is as with `take`.
+   * Answers how many; NOT_STRAIGHT if it is `take` that has to go on: always in a ring that is not
+   * straight, and with a buffer that comes out of turn, by which it ceases to be. A fault is as with
+   * `take`.
    */
-  abstract recycle(max: u32, room: u32): u32;
+  abstract recycle(max: u32, room: u32): i32;
 
   /** The packet that `offerAgain` would offer, `ahead` places on; 0: there is none. */
   abstract nextHeld(ahead: u32): usize;

@@ -6,7 +6,7 @@
 import * as machine from "../../kernel/machine";
 import { BURST_MAX, Burst, Packet } from "../net/packet";
 import { BufferIds } from "./buffer-ids";
-import { DESC_BYTES, INDIRECT_MAX, RingFault } from "./ring";
+import { DESC_BYTES, INDIRECT_MAX, NOT_STRAIGHT, RingFault } from "./ring";
 import { META, SplitOffer } from "./split-offer";
 
 const AVAIL_F_NO_INTERRUPT: u32 = 1;
@@ -53,10 +53,10 @@ export abstract class SplitRing extends SplitOffer {
   }
 
   /** One store for all of them: descriptors and avail entries stay as they are. */
-  recycle(max: u32, room: u32): u32 {
+  recycle(max: u32, room: u32): i32 {
     this.recycledBytes = 0;
     this.recycledWrong = 0;
-    if (!this.ids.straight || this.isAside) return 0;
+    if (!this.ids.straight || this.isAside) return NOT_STRAIGHT;
     const ready = this.ready();
     const count = min(ready, max);
     if (count == 0) return 0;
@@ -67,7 +67,7 @@ export abstract class SplitRing extends SplitOffer {
       if (taken < count) taken += this.recycleBatch(count - taken, room);
     }
     if (taken > 0) this.publish();
-    return taken;
+    return taken == 0 && this.isAside ? NOT_STRAIGHT : <i32>taken;
   }
 
   /** Takes up to `most` buffers back, at least 1, and offers as many; `ready`: those to be had. */

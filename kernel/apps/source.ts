@@ -28,6 +28,7 @@ import { ETHERNET_BYTES } from "../net/ethernet";
 import { isMarked, unmark } from "../net/interface";
 import { Stack } from "../net/stack";
 import { NEVER, deadlineIn } from "../time";
+import { NOT_STRAIGHT } from "../../drivers/virtio/ring";
 import { isGroup6 } from "../net/address6";
 import { buildFrame, gsoType, segmentsNeeded } from "./source-frame";
 
@@ -131,7 +132,10 @@ export class Source {
     if (this.state == State.Waiting) return this.prepare() || worked;
     if (this.state == State.Done) return worked;
     if (now >= this.end) this.left = 0;
-    if (this.resubmit() > 0) return true;
+    if (this.left != 0 && this.room() == 0 && this.isAligned(0)) {
+      const again = this.resubmit();
+      if (again != NOT_STRAIGHT) return worked || again > 0;
+    }
     const reclaimed = this.isShort() || this.left == 0 ? this.reclaim() : 0;
     if (this.left == 0) {
       this.finish();
@@ -148,10 +152,10 @@ export class Source {
    * The ring is as full as it gets, and aligned: what comes back is sent again without going through the
    * hand, which only turns. Answers how many frames.
    */
-  private resubmit(): u32 {
-    if (this.room() > 0 || !this.isAligned(0)) return 0;
+  private resubmit(): i32 {
     const frame = changetype<Packet>(load<usize>(this.hand + ((this.first & this.handMask) << 2)));
     const count = this.pair.resubmit(<u32>min<u64>(config.burst, this.left), frame.total);
+    if (count <= 0) return count;
     this.first += count;
     this.sent += count;
     if (config.count != 0) this.left -= count;

@@ -26,19 +26,20 @@ export function overtake(ring: DeviceRing, when: (turn: number) => boolean): voi
   };
 }
 
-/** Gives the first buffer of each turn back one turn later: meanwhile it is the device's. */
-export function keepBack(ring: DeviceRing): void {
+/** Keeps the third buffer of the first turn for some laps. */
+export function keepBack(ring: DeviceRing, turns: number): void {
   const give = ring.give.bind(ring);
   const publish = ring.publish.bind(ring);
   const finished: { chain: Chain; bytes: number }[] = [];
   let kept: { chain: Chain; bytes: number } | undefined;
+  let turn = 0;
   ring.give = (chain, bytes) => {
     finished.push({ chain, bytes });
   };
   ring.publish = () => {
-    const late = kept;
-    kept = finished.length > 1 ? finished.shift() : undefined;
-    if (late !== undefined) finished.push(late);
+    if (turn === 0) kept = finished.splice(2, 1)[0];
+    if (turn === turns && kept !== undefined) finished.push(kept);
+    turn++;
     for (const { chain, bytes } of finished.splice(0)) give(chain, bytes);
     publish();
   };

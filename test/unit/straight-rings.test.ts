@@ -100,7 +100,7 @@ for (const format of [SPLIT, PACKED]) {
     const guest = startGuest(t, { commandLine: "app=sink", net });
     const { ring } = guest.nic.live("rx");
     const watch = watchTwice(ring);
-    keepBack(ring);
+    keepBack(ring, 20);
     for (let i = 0; i < 3000; i++) guest.nic.receive(Buffer.alloc(60, 0xff));
     guest.until(() => watch.seen >= 3000, "all are received");
   });
