@@ -8,19 +8,22 @@
 //   - every reset of the driver's own accord has an `error` event that names the fault, or the warning
 //     that a queue is stuck
 //   - the driver keeps to the rules as far as they can be kept with such a device
-//   - after a reset a device that behaves carries traffic, and the driver breaks no rule at all
+//   - after a reset a device that behaves carries traffic, and the driver breaks no rule at all; no
+//     packet is lost, and none is there twice
 //
 // `Oracle` is made for a guest at rest, before a snapshot is taken of it: it puts the canaries in.
 
 import { GuestExit, GuestPanic } from "../model/errors";
 import type { Guest } from "../model/guest";
 import type { Vcpu } from "../model/machine/vcpu";
+import { HASH_HEADER_BYTES, HEADER_BYTES } from "../model/net/net-header";
 import { addressAt, DESC_BYTES, type Descriptor, descriptorAt, F_INDIRECT } from "./ring-layout";
 import type { Range } from "./snapshot";
 
 /** Linear memory below the module's data (asconfig.json's memoryBase) belongs to nobody. */
 const NULL_BYTES = 1024;
 const CANARY = 0xa5;
+const MAC_BYTES = 6;
 /** Packets beyond what the rings hold (queue-pair.ts). */
 const SPARE_PACKETS = 128;
 
@@ -58,6 +61,11 @@ function isExcused(text: string, { headersLie, mayEnd, wasTouched }: Lies): bool
   return LIED_TO.test(text) || (headersLie && HEADER_RULE.test(text));
 }
 
+/** What `stats` says of a pair's packets. */
+interface Pool {
+  readonly pool_free: number;
+}
+
 /** The packet buffers of one pair, in one piece of memory. */
 interface Buffers {
   readonly cpu: Vcpu;
@@ -92,6 +100,7 @@ export class Oracle {
   private readonly canary: Buffer;
   /** The command buffers: where commands are, and where answers. */
   private readonly commands: readonly number[];
+  private poolsAtRest: readonly number[] = [];
   private errorsBefore = 0;
   private stuckBefore = 0;
   private resetsBefore = 0;
@@ -302,11 +311,29 @@ export class Oracle {
     for (const { start, end } of rangesUnseen(buffers)) {
       if (this.isCanary(array.subarray(start, end))) continue;
       for (let index = 0; index < count; index++) {
-        if (seen[index] !== 0 || this.isCanary(this.bytesOf(buffers, index))) continue;
-        this.fault(`buffer ${index} was written, and nobody had it`);
+        const bytes = this.bytesOf(buffers, index);
+        if (seen[index] !== 0 || this.isCanary(bytes)) continue;
+        if (this.isUnsent(bytes)) this.show(buffers.base + index * buffers.stride);
+        else this.fault(`buffer ${index} was written, and nobody had it`);
       }
       return;
     }
+  }
+
+  /**
+   * A frame that the guest built, and for which the ring had no room: it comes from the guest's address
+   * (commands change the last byte of it), and its net header, which is written when a packet is offered,
+   * is still as it was.
+   */
+  private isUnsent(bytes: Uint8Array): boolean {
+    const { mac } = this.guest.nic.options;
+    const own = Buffer.from(mac.replaceAll(":", ""), "hex").subarray(0, MAC_BYTES - 1);
+    // Which header it is was agreed upon before a reset that may be under way.
+    return [HEADER_BYTES, HASH_HEADER_BYTES].some((headerBytes) => {
+      const source = headerBytes + MAC_BYTES;
+      const isOwn = own.equals(bytes.subarray(source, source + own.length));
+      return isOwn && this.isCanary(bytes.subarray(0, headerBytes));
+    });
   }
 
   /** The device behaves again since a while: nothing is excused any more. */
@@ -319,6 +346,20 @@ export class Oracle {
       if (posted === rx.queue.size) continue;
       this.fault(`recovered: ${posted} of ${rx.queue.size} buffers in ${rx.queue.name}`);
     }
+  }
+
+  /** How many packets nobody holds when the guest is at rest. */
+  learnPools(queues: readonly Pool[]): void {
+    this.poolsAtRest = queues.map(({ pool_free }) => pool_free);
+  }
+
+  /** At rest again: none was lost, and none is there twice. */
+  checkPools(queues: readonly Pool[]): void {
+    queues.forEach(({ pool_free }, pair) => {
+      const before = this.poolsAtRest[pair];
+      if (pool_free === before) return;
+      this.fault(`recovered: ${pool_free} packets are free on pair ${pair}, not ${before}`);
+    });
   }
 
   /** Something did not come to its end in time. */

@@ -122,6 +122,12 @@ for (const txSize of [16, 64]) {
   }
 }
 
+test("an announcement that the ring had no room for is not a buffer that nobody had", () => {
+  const attacks = [step("command", 0, 3), step("frames", 0, 0, 19)];
+  const { faults } = new Benches(openModule(MODULE)).run({ setup: "control", attacks });
+  assert.equal(faults, []);
+});
+
 const F_MARKS = 0x8080;
 
 for (const setup of ["packed", "packed_ordered"] as const) {

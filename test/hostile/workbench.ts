@@ -79,6 +79,7 @@ export class Workbench implements Bench, Target {
     this.echo = this.guest.peer.echoRequest(ECHO);
     this.config = Buffer.from(this.guest.nic.config);
     this.space = Buffer.from(this.guest.nic.pci.space.bytes);
+    this.oracle.learnPools(this.guest.stats().queues);
     this.snapshot = this.keep();
     this.learn();
   }
@@ -224,6 +225,7 @@ export class Workbench implements Bench, Target {
     this.behave();
     try {
       this.reset();
+      this.oracle.checkPools(this.guest.stats().queues);
     } catch (error) {
       this.catch("recovery", error);
     }
