@@ -23,10 +23,10 @@
  *
  * As long as ids are straight, an id is the slot of its descriptor.
  *
- * The device writes into the lines that we write into, so there is nothing to be won by leaving
- * out a store as in split-ring.ts, and it may write into any field of a used descriptor (§2.8.4):
- * each offer writes all of it, in two stores, without reading anything. What is offered again as it
- * was is copied from the shadow: no packet is looked at.
+ * The device may write into any field of a used descriptor (§2.8.4), so an offer writes all of it, in
+ * two stores. What is offered again as it was is copied from the shadow, without a look at its packet, and
+ * then the address is compared first: it is there as a rule, and a store into a line that has to be
+ * fetched from the other CPU costs more than a load from it.
  */
 import { allocate } from "../../kernel/memory/arena";
 import * as machine from "../../kernel/machine";
@@ -206,7 +206,7 @@ export abstract class PackedOffer extends Ring {
     this.nextMarks ^= MARKS;
   }
 
-  /** The device may have written into every field, so that all of them are written again. */
+  /** The device may have written into every field, so that each is written again or compared. */
   offerAgain(count: u32): bool {
     if (!this.ids.straight) return false;
     const size = this.size;
@@ -218,7 +218,8 @@ export abstract class PackedOffer extends Ring {
     for (let left = count; left > 0; left--) {
       const own = shadow + (next << 4);
       const slot = desc + (next << 4);
-      store<u64>(slot, load<u64>(own));
+      const address = load<u64>(own);
+      if (machine.sharedRead64(slot) != address) store<u64>(slot, address);
       store<u64>(slot, load<u64>(own, META) | (marks ^ hidden), META);
       hidden = 0;
       if (++next == size) {

@@ -138,7 +138,8 @@ export abstract class PackedRing extends PackedOffer {
       const length = <u32>word - headerBytes;
       if (length <= room) bytes += length;
       else wrong++;
-      store<u64>(to, load<u64>(own));
+      const address = load<u64>(own);
+      if (machine.sharedRead64(to) != address) store<u64>(to, address);
       store<u64>(to, load<u64>(own, META) | marks, META);
       marks = offered;
       to += DESC_BYTES;
