@@ -239,7 +239,7 @@ export class Snapshot {
    */
   restore(clean: readonly (readonly Range[])[] = []): void {
     for (const kept of this.hot) kept.restore();
-    this.cpus.forEach((cpu, index) => cpu.restore(clean[index] ?? []));
+    for (const [index, cpu] of this.cpus.entries()) cpu.restore(clean[index] ?? []);
   }
 
   /** Puts back memory, globals, and all objects, for runs that end in the midst of something. */

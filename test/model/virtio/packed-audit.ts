@@ -14,6 +14,7 @@ import { EVENT, type PackedRing, Place, passesPlace } from "./packed-ring";
 import type { Queue } from "./queue";
 
 const DESC_BYTES = 16;
+const ADDRESS = 0;
 const META = 8;
 const FLAGS = 14;
 const EVENT_BYTES = 4;
@@ -99,6 +100,7 @@ export class PackedAudit implements RingAudit {
     if (physical === device) this.lookAtEvent();
     else if ((physical - desc) % DESC_BYTES === META) this.lookAtUsed(physical);
     else if ((physical - desc) % DESC_BYTES === FLAGS) this.lookAgain(physical);
+    else if ((physical - desc) % DESC_BYTES === ADDRESS) this.compareAddress(physical);
     else this.wrong("the driver reads what the device does not write");
   }
 
@@ -189,6 +191,17 @@ export class PackedAudit implements RingAudit {
     if (!isUsed) return;
     this.consumed++;
     this.next = this.next.plus(this.ring.covers[slot] || 1);
+  }
+
+  /** Whether the address of a descriptor that came back need be written again. */
+  private compareAddress(physical: number): void {
+    const slot = (physical - this.queue.desc) / DESC_BYTES;
+    const { size } = this.queue;
+    const ahead = (place: number) => (place - this.next.slot + size) % size;
+    const isFull = this.offered.slot === this.next.slot && this.offered.wrap !== this.next.wrap;
+    if (isFull || ahead(slot) < ahead(this.offered.slot)) {
+      this.wrong(`the address in slot ${slot} is read while the device has it`);
+    }
   }
 
   // ---- asking for interrupts -------------------------------------------------------------------
