@@ -1,11 +1,10 @@
 // Frames per second through the kernel's vhost-net, beside those of a Linux guest on the same
-// kernel and the same tap, by turns: what the machine can do at the moment matters to both alike.
-// Both are measured by the tap's counters. `make rates` runs this, in the lab where there is no
-// /dev/vhost-net.
+// kernel: each has a tap, and they take turns of a few seconds, while the other one stands still
+// (SIGSTOP). So what the machine can do at the moment matters to both alike. Both are measured by
+// their tap's counters. `make rates` runs this, in the lab where there is no /dev/vhost-net.
 
 import {
   assert,
-  type Backend,
   delay,
   findQemu,
   HarnessError,
@@ -19,16 +18,16 @@ import {
   TAP_NAME,
   type TestContext,
   type VhostNetBackend,
+  type Vm,
   vhostNet,
   withDeadline,
 } from "qemu-test-harness";
 import { STATIC_ADDRESS } from "../integration/support";
 
 /** So often each of the two has its turn. */
-const ROUNDS = 3;
-const SAMPLES = 3;
-const SAMPLE_MS = 1500;
-const SETTLE_MS = 1500;
+const ROUNDS = 5;
+const SAMPLE_MS = 3000;
+const SETTLE_MS = 500;
 const BOOT_MS = 60_000;
 const GUEST_MAC = "52:54:00:12:34:56";
 const PEER_MAC = "02:00:00:00:00:01";
@@ -41,35 +40,31 @@ const test = suite("vhost-net rates", {
 type Role = "source" | "sink";
 type Direction = "rxPackets" | "txPackets";
 
-/** The run's tap as the backend of one guest of several: there before it, and after it. */
-function lent(net: VhostNetBackend): Backend {
-  return {
-    name: net.name,
-    wrapper: net.wrapper,
-    available: () => net.available(),
-    start: async () => undefined,
-    netdev: (id) => net.netdev(id),
-    stop: async () => undefined,
-    artifacts: () => [],
-  };
-}
-
 const middle = (numbers: readonly number[]) =>
   [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 
-/** The middle of several samples of the tap's counter, in frames a second. */
-async function rate(net: VhostNetBackend, role: Role): Promise<number> {
+/** One of the two guests, frozen until its turn. */
+interface Contender {
+  readonly net: VhostNetBackend;
+  readonly pid: number;
+}
+
+/** What a guest's tap counts in its turn, in frames a second. */
+async function turn({ net, pid }: Contender, role: Role): Promise<number> {
   const direction: Direction = role === "source" ? "rxPackets" : "txPackets";
-  const rates: number[] = [];
-  await delay(SETTLE_MS);
-  for (let i = 0; i < SAMPLES; i++) {
-    const before = (await net.counters())[direction];
-    const begin = performance.now();
+  const look = async () => ({ frames: (await net.counters())[direction], at: performance.now() });
+  process.kill(pid, "SIGCONT");
+  const flood = role === "sink" ? await startFlood(net) : undefined;
+  try {
+    await delay(SETTLE_MS);
+    const before = await look();
     await delay(SAMPLE_MS);
-    const after = (await net.counters())[direction];
-    rates.push(((after - before) * 1000) / (performance.now() - begin));
+    const after = await look();
+    return ((after.frames - before.frames) * 1000) / (after.at - before.at);
+  } finally {
+    await flood?.();
+    process.kill(pid, "SIGSTOP");
   }
-  return middle(rates);
 }
 
 /** Boots the Linux guest and resolves when it says that it is ready. */
@@ -79,6 +74,8 @@ async function bootLinux(
   role: Role,
 ): Promise<ManagedProcess> {
   const image = await prepareLab();
+  t.cleanup(() => net.stop());
+  await net.start();
   const words = `console=ttyS0 quiet mitigations=off rdinit=/linux-guest ROLE=${role}`;
   const argv = [
     ...[...net.wrapper, findQemu().path, "-M", "q35", "-accel", "kvm"],
@@ -117,19 +114,15 @@ async function prepareFlood(net: VhostNetBackend): Promise<void> {
   assert.is(prepared.status, 0, prepared.stderr);
 }
 
-/** The rate of a guest that is up; floods it meanwhile when it is to receive. */
-async function measure(t: TestContext, net: VhostNetBackend, role: Role): Promise<number> {
-  if (role === "source") return rate(net, role);
+/** Floods the tap until the function that it returns is called. */
+async function startFlood(net: VhostNetBackend): Promise<() => Promise<void>> {
   const [program = "", ...args] = net.wrapper;
   const start = startProcess(program, [...args, "sh", "-c", "echo start >/proc/net/pktgen/pgctrl"]);
-  t.cleanup(() => start.stop());
-  try {
-    return await rate(net, role);
-  } finally {
+  return async () => {
     const stopped = await net.exec(["sh", "-c", "echo stop >/proc/net/pktgen/pgctrl"]);
     assert.is(stopped.status, 0, stopped.stderr);
     await start.stop();
-  }
+  };
 }
 
 function perFrame(before: StatsEvent, after: StatsEvent, direction: "rx" | "tx"): string {
@@ -140,46 +133,54 @@ function perFrame(before: StatsEvent, after: StatsEvent, direction: "rx" | "tx")
   return `${per(grown("kicks"))} doorbells and ${per(grown("interrupts"))} interrupts a frame`;
 }
 
-async function linuxRate(t: TestContext, net: VhostNetBackend, role: Role): Promise<number> {
+async function startLinux(t: TestContext, role: Role): Promise<Contender> {
+  const net = vhostNet();
   const guest = await bootLinux(t, net, role);
-  const frames = await measure(t, net, role);
-  await guest.stop();
-  return frames;
+  const { pid } = guest.child;
+  if (pid === undefined) throw new HarnessError("the Linux guest has no process");
+  process.kill(pid, "SIGSTOP");
+  // What is stopped does not end when it is asked to.
+  t.cleanup(() => {
+    if (guest.running) process.kill(pid, "SIGCONT");
+  });
+  if (role === "sink") await prepareFlood(net);
+  return { net, pid };
 }
 
-interface OwnRate {
-  readonly frames: number;
-  /** Doorbells and interrupts. */
-  readonly counts: string;
-}
-
-async function ownRate(t: TestContext, net: VhostNetBackend, role: Role): Promise<OwnRate> {
-  const append = role === "source" ? `app=source dst=${PEER_MAC}` : "app=sink";
-  const nics = [{ backend: lent(net), options: { mac: GUEST_MAC } }];
-  const vm = await t.vm({ accelerator: "auto", append: `${append} ${STATIC_ADDRESS}`, nics });
+async function startOwn(t: TestContext, role: Role): Promise<Contender & { readonly vm: Vm }> {
+  const net = vhostNet();
+  const append = role === "source" ? `app=source dst=${PEER_MAC} ${STATIC_ADDRESS}` : "app=sink";
+  const nics = [{ backend: net, options: { mac: GUEST_MAC } }];
+  const vm = await t.vm({ accelerator: "auto", append, nics });
   await vm.waitFor("ready", { timeoutMs: BOOT_MS });
-  const before = await vm.stats();
-  const frames = await measure(t, net, role);
-  const counts = perFrame(before, await vm.stats(), role === "source" ? "tx" : "rx");
-  await vm.stop();
-  return { frames, counts };
+  const { pid } = vm;
+  if (pid === undefined) throw new HarnessError("the guest has no process");
+  t.cleanup(() => {
+    if (vm.running) process.kill(pid, "SIGCONT");
+  });
+  if (role === "sink") await prepareFlood(net);
+  return { net, pid, vm };
 }
 
 async function compare(t: TestContext, role: Role): Promise<void> {
-  const net = vhostNet();
-  t.cleanup(() => net.stop());
-  await net.start();
-  if (role === "sink") await prepareFlood(net);
+  const linux = await startLinux(t, role);
+  const own = await startOwn(t, role);
+  const before = await own.vm.stats();
+  process.kill(own.pid, "SIGSTOP");
   const ratios: number[] = [];
   for (let round = 1; round <= ROUNDS; round++) {
-    const reference = await linuxRate(t, net, role);
-    const { frames, counts } = await ownRate(t, net, role);
+    const reference = await turn(linux, role);
+    const frames = await turn(own, role);
     ratios.push(frames / reference);
-    const rates = `${Math.round(frames)} frames/s, Linux ${Math.round(reference)}`;
-    t.log(`${role}, round ${round}: ${rates}; ${counts}`);
+    t.log(
+      `${role}, round ${round}: ${Math.round(frames)} frames/s, Linux ${Math.round(reference)}`,
+    );
   }
+  process.kill(own.pid, "SIGCONT");
+  const counts = perFrame(before, await own.vm.stats(), role === "source" ? "tx" : "rx");
+  await own.vm.stop();
   const ratio = middle(ratios);
-  t.log(`${role}: ${ratio.toFixed(2)} of what Linux does, the middle of ${ROUNDS} rounds`);
+  t.log(`${role}: ${ratio.toFixed(2)} of what Linux does, the middle of ${ROUNDS}; ${counts}`);
   assert.ok(ratio >= 1, `${ratio.toFixed(3)} of what a Linux guest does`);
 }
 
