@@ -330,12 +330,17 @@ export class RxQueue {
   /** A later buffer of a merged packet: all of it is data. */
   private append(head: Packet, segment: Packet, reported: u32): Packet | null {
     const used = min(reported, this.pool.stride);
-    segment.data = segment.buffer;
-    segment.length = used;
-    segment.next = null;
-    head.total += used;
-    this.partialEnd.next = segment;
-    this.partialEnd = segment;
+    if (used == 0) {
+      // Nothing is in it, and a piece of no bytes could not be sent on.
+      this.pool.give(segment);
+    } else {
+      segment.data = segment.buffer;
+      segment.length = used;
+      segment.next = null;
+      head.total += used;
+      this.partialEnd.next = segment;
+      this.partialEnd = segment;
+    }
     if (--this.missing > 0) return null;
     this.partial = null;
     return this.complete(head);

@@ -152,6 +152,14 @@ for (const setup of ["packed", "packed_ordered"] as const) {
   }
 }
 
+for (const setup of ["merging", "offloads"] as const) {
+  test(`§5.1.9.4: a merged buffer of no bytes is no piece of what is sent on, ${setup}`, () => {
+    // num_buffers is 2, and the device has written nothing into the second buffer.
+    const attacks = [step("header", 0, 1707, 2), step("offload"), step("use")];
+    assert.equal(new Benches(openModule(MODULE)).run({ setup, attacks }).faults, []);
+  });
+}
+
 /** Every bug of the driver that was found so far, by its clause, and the tests that would find it again. */
 const FOUND: readonly (readonly [string, string])[] = [
   ["§2.1.2", "hostile regressions › §2.1.2: *"],
@@ -166,6 +174,7 @@ const FOUND: readonly (readonly [string, string])[] = [
   ["§2.8.14", "packed ring › *: a source that sleeps when the ring is full is woken every time"],
   ["§2.8.22", "hostile regressions › §2.8.22: *"],
   ["§5.1.9.2.1", "offloads, receiving › hdr_len is not trusted*"],
+  ["§5.1.9.4", "hostile regressions › §5.1.9.4: *"],
   ["§5.1.9.4.4", "hash report › a used length of *, less than the header, is dropped and counted"],
   ["§5.1.9.5", "hostile regressions › §5.1.9.5: *"],
   ["§5.1.9.5", "control faults › §5.1.9.5: *"],

@@ -286,7 +286,8 @@ export class CommonConfig {
       this.resetQueue(queue, value);
       return;
     }
-    const isEarly = (this.status & STATUS.featuresOk) === 0;
+    // What was agreed upon counts, also where the device itself takes the bit away.
+    const isEarly = !this.hasAgreed;
     if (isEarly || ((this.status & STATUS.driverOk) !== 0 && !queue.wasReset)) {
       throw new DriverError(`§3.1.1: ${name} of ${queue.name} written in status ${this.status}`);
     }

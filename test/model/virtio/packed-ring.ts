@@ -93,6 +93,8 @@ export class PackedRing implements DeviceRing {
   /** The last lie in each slot: length, and id; -1: none since the device was honest there. */
   private readonly liedBytes: Uint32Array;
   private readonly liedId: Int32Array;
+  /** It has looked for an offer and met a lie of its own. */
+  private isLost = false;
 
   constructor(
     private readonly ram: Ram,
@@ -183,13 +185,17 @@ export class PackedRing implements DeviceRing {
    * flags of a batch's first one it writes later, perhaps over the lie.
    */
   private checkOwn(slot: number): void {
-    const id = this.liedId[slot] ?? -1;
-    if (id < 0) return;
+    if (!this.isLost && !this.isLie(slot)) return;
+    // What the driver had offered there is gone, so that nobody knows what it offers next.
+    this.isLost = true;
+    throw new OwnLie(`${this.queue.name}: slot ${slot}: what stands there is the device's lie`);
+  }
+
+  private isLie(slot: number): boolean {
     const { view } = this.arena;
     const at = this.desc + DESC_BYTES * slot;
-    if (view.getUint32(at + 8, true) !== this.liedBytes[slot]) return;
-    if (view.getUint16(at + 12, true) !== id) return;
-    throw new OwnLie(`${this.queue.name}: slot ${slot}: what stands there is the device's lie`);
+    const bytes = view.getUint32(at + 8, true);
+    return view.getUint16(at + 12, true) === this.liedId[slot] && bytes === this.liedBytes[slot];
   }
 
   /** §2.8.1: AVAIL as the driver's wrap counter is, USED the opposite. */
