@@ -139,7 +139,9 @@ for (const format of FORMATS) {
       overtake(ring, (turn) => turn % 5 === 3);
       const missing = new Set<number>();
       guest.nicAt(1).sender.onTransmit = (frame) => {
-        assert.ok(missing.delete(frame.readUInt32BE(14)), "it was received, and is sent once");
+        const number = frame.readUInt32BE(14);
+        assert.ok(missing.delete(number), "it was received, and is sent once");
+        assert.equal(frame, frameOf(number));
       };
       for (let number = 0; number < 1000; ) {
         for (const end = number + 25; number < end; number++) {
