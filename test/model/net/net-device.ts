@@ -47,6 +47,7 @@ export type Direction = "rx" | "tx";
 export class NetDevice implements Worker {
   readonly options: NetOptions;
   readonly config: Buffer;
+  private shownMtu: number;
   readonly pci: VirtioPci;
   readonly receiver: NetReceiver;
   readonly sender: NetSender;
@@ -74,6 +75,7 @@ export class NetDevice implements Worker {
     options: Partial<NetOptions> = {},
   ) {
     this.options = { ...USUAL, ...options };
+    this.shownMtu = this.options.mtu;
     this.config = initialConfig(this.options);
     const { features, moreFeatures, pairs } = this.options;
     const offered = featureSet(features) | moreFeatures;
@@ -93,6 +95,9 @@ export class NetDevice implements Worker {
         this.liveAt(queue.index)?.audit.close();
       },
       startQueue: (queue) => this.restartQueue(queue),
+      shown: (register, value) => {
+        if (register === "mtu") this.shownMtu = value;
+      },
     });
     this.receiver = new NetReceiver(this);
     this.sender = new NetSender(this);
@@ -114,9 +119,9 @@ export class NetDevice implements Worker {
     return has(this.pci.common.accepted, name);
   }
 
-  /** The MTU that counts for what the guest sends. */
+  /** The MTU that the driver has to keep to: the one that it was shown, also where that is a lie. */
   get mtu(): number {
-    return this.accepts("mtu") ? this.options.mtu : MTU_DEFAULT;
+    return this.accepts("mtu") ? this.shownMtu : MTU_DEFAULT;
   }
 
   /** Whether received frames may be longer than the MTU. */

@@ -130,7 +130,7 @@ export class NetReceiver {
 
   private checkBuffer(chain: Chain, mergeable: boolean): void {
     const { device } = this;
-    const mtu = device.accepts("mtu") ? device.options.mtu : 0;
+    const mtu = device.accepts("mtu") ? device.mtu : 0;
     const usual = device.receivesLarge ? LARGE_FRAME_BYTES_MIN : BUFFER_FRAME_BYTES_MIN;
     const room = mergeable ? 0 : Math.max(usual, ETHERNET_BYTES + mtu);
     const least = device.headerBytes + room;

@@ -63,6 +63,8 @@ export interface DeviceClass {
   stop(): void;
   stopQueue(queue: Queue): void;
   startQueue(queue: Queue): void;
+  /** The driver has read a register, and was shown this value. */
+  shown(register: string, value: number): void;
 }
 
 export class VirtioPci {
@@ -179,6 +181,7 @@ export class VirtioPci {
         ? this.common.read(register)
         : this.deviceClass.config.readUIntLE(at, width);
     const shown = this.tamper?.(register.name, value) ?? value;
+    this.deviceClass.shown(register.name, shown);
     const { log } = this.machine;
     if (log.enabled) log.add("read", `${piece}.${register.name}`, shown);
     return shown;
