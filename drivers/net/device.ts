@@ -14,6 +14,7 @@ import * as status from "../virtio/status";
 import { NO_MSIX_VECTOR, VirtioPci } from "../virtio/transport";
 import { NetConfig } from "./net-config";
 import { Link } from "./link";
+import { ETHERNET_BYTES } from "./packet";
 import { PairRings, PairSetup } from "./pair-setup";
 import { QueuePair, packetsFor } from "./queue-pair";
 import { ControlQueue, ControlState } from "./control-queue";
@@ -30,8 +31,7 @@ const DEVICE_TRANSITIONAL: u32 = 0x1000;
 const RING_SIZE_MAX: u32 = 1024;
 export const RING_SIZE_MIN: u32 = 2;
 
-/** Ethernet header, and a VLAN tag, around an MTU. */
-const ETHERNET_BYTES: u32 = 14;
+/** A VLAN tag, which an MTU does not count, nor the Ethernet header. */
 const VLAN_BYTES: u32 = 4;
 /** virtio 1.4 §5.1.9.3.1: without MRG_RXBUF a buffer holds at least 1526 bytes, header included. */
 const FRAME_BYTES_MIN: u32 = 1514;

@@ -10,7 +10,7 @@
  * together, and Packet.csumOffset the field behind them.
  */
 import * as features from "../virtio/features";
-import { Packet } from "./packet";
+import { ETHERNET_BYTES, Packet } from "./packet";
 
 export const NEEDS_CSUM: u64 = 1;
 export const DATA_VALID: u64 = 2;
@@ -25,7 +25,6 @@ const GSO_ECN: u32 = 0x80;
 /** The longest frame with segmentation: an Ethernet header and 65,535 bytes. */
 export const GSO_FRAME_BYTES_MAX: u32 = 65549;
 
-const ETHERNET_BYTES: u32 = 14;
 const UDP_BYTES: u32 = 8;
 /** Where TCP has its checksum: only TCP has it there. */
 const TCP_CSUM_OFFSET: u16 = 16;

@@ -19,6 +19,9 @@ import { allocate, allocateUncleared } from "../../kernel/memory/arena";
 export const PLAIN_HEADER_BYTES: u32 = 12;
 export const HASH_HEADER_BYTES: u32 = 20;
 
+/** Bytes of the Ethernet header that a frame begins with. */
+export const ETHERNET_BYTES: u32 = 14;
+
 /** The most packets that one call of a queue takes or gives. */
 export const BURST_MAX: u32 = 64;
 

@@ -11,6 +11,7 @@ import { PairRings, PairSetup } from "./pair-setup";
 import {
   BURST_MAX,
   Burst,
+  ETHERNET_BYTES,
   HASH_HEADER_BYTES,
   PLAIN_HEADER_BYTES,
   Packet,
@@ -22,8 +23,6 @@ import { TxQueue, segmentsOf } from "./tx-queue";
 
 /** Packets beyond what both rings hold: bursts in hand and the stack's own. */
 export const SPARE_PACKETS: u32 = 2 * BURST_MAX;
-
-const ETHERNET_BYTES: u32 = 14;
 
 export class QueuePair {
   /** What was agreed upon with the device; the stack and the apps ask it as well. */

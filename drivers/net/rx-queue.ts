@@ -8,6 +8,7 @@ import { Ring, RingFault } from "../virtio/ring";
 import {
   BURST_MAX,
   Burst,
+  ETHERNET_BYTES,
   HASH_HEADER_BYTES,
   PLAIN_HEADER_BYTES,
   Packet,
@@ -20,7 +21,6 @@ import { TxQueue } from "./tx-queue";
 
 /** Offset of csum_offset, with num_buffers behind it. virtio 1.4 §5.1.9 */
 const CSUM_OFFSET: usize = 8;
-const ETHERNET_BYTES: u32 = 14;
 
 export class RxQueue {
   readonly ring: Ring;
