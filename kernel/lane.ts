@@ -51,6 +51,7 @@ export class Lane {
   step(start: u64): bool {
     const pair = this.pair;
     this.start = start;
+    pair.waits = false;
     pair.disarm();
     const worked = this.runner.step(start);
     if (!worked) return false;
@@ -76,6 +77,7 @@ export class Lane {
     if (worked && (config.mode == config.Mode.Adaptive || config.app == config.App.Source))
       return 0;
     const pair = this.pair;
+    if (pair.waits) return 0;
     const now = this.start;
     const frames = pair.rx.statistics.packets;
     const moderation = this.moderation;

@@ -13,7 +13,7 @@ import * as stats from "./stats";
 import { Lane } from "./lane";
 import { seal } from "./memory/arena";
 import * as mirror6 from "./net/mirror6";
-import { NEVER } from "./time";
+import { NEVER, deadlineIn } from "./time";
 import { Link } from "../drivers/net/link";
 import { BURST_MAX } from "../drivers/net/packet";
 import {
@@ -22,11 +22,15 @@ import {
   PairRings,
   PairSetup,
 } from "../drivers/net/pair-setup";
+import { TxQueue } from "../drivers/net/tx-queue";
 
 /** Argument 0 is the number of lanes, then comes the pair's setup. */
 const ARGUMENT_LANES: u32 = 0;
 const ARGUMENT_SETUP: u32 = 1;
 const ARGUMENT_QUEUE: u32 = 0;
+
+/** How long a lane that is paused waits for the device to send what it has. */
+const SENDING_US: u64 = 10_000;
 
 /** What this CPU has of one NIC, from its first set-up on. */
 class Post {
@@ -179,12 +183,14 @@ function start(post: Post): void {
   post.lane.pair.start(setup);
 }
 
-/** Paused, everything stays as it is: rings, packets in hand, and what the device still sends. */
+/** Paused, the rings stay as they are, and what a device still has after some time. */
 function turn(post: Post): void {
   const lane = post.lane;
   const ran = lane.running;
   lane.running = post.started && cpu < mail.nicState(post.nic, mail.NicState.Active);
-  if (ran && !lane.running) drain(lane);
+  if (!ran || lane.running) return;
+  drain(lane);
+  finishSending(lane.pair.tx);
 }
 
 /** Answers what had come in before: afterwards nothing may be sent on this queue. */
@@ -192,6 +198,16 @@ function drain(lane: Lane): void {
   if (config.app != config.App.Echo) return;
   let left: u32 = 1 + lane.pair.rx.ring.size / BURST_MAX;
   while (left > 0 && lane.step(machine.tsc())) left--;
+}
+
+/** A device may leave alone what is in a queue that it does not use any more. */
+function finishSending(tx: TxQueue): void {
+  const end = deadlineIn(SENDING_US);
+  tx.reclaim(tx.ring.size);
+  while (tx.ring.outstanding != 0 && !tx.isBroken() && machine.tsc() < end) {
+    machine.pause();
+    tx.reclaim(tx.ring.size);
+  }
 }
 
 function yieldShare(post: Post): void {

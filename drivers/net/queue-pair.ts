@@ -4,7 +4,7 @@
  */
 import * as machine from "../../kernel/machine";
 import * as features from "../virtio/features";
-import { RingFault, RingOptions } from "../virtio/ring";
+import { Ring, RingFault, RingOptions } from "../virtio/ring";
 import { makeRing, ringBytes } from "../virtio/rings";
 import { NO_VECTOR, allocateVector } from "../../kernel/interrupts";
 import { PairRings, PairSetup } from "./pair-setup";
@@ -35,6 +35,8 @@ export class QueuePair {
   txVector: u32 = NO_VECTOR;
   /** Whether interrupts are asked for now. */
   private armed: bool = false;
+  /** `shouldWait` has said yes in this turn. */
+  waits: bool = false;
   private one: Burst = Burst.create();
   private readonly options: RingOptions = new RingOptions();
 
@@ -193,6 +195,16 @@ export class QueuePair {
     this.tx.kick();
   }
 
+  /**
+   * Whether a turn had best leave a device at full speed alone (`Ring.shouldWait`); the next turn
+   * comes at once then.
+   */
+  shouldWait(ring: Ring, turnful: u32): bool {
+    if (!ring.shouldWait(turnful)) return false;
+    this.waits = true;
+    return true;
+  }
+
   /** Sends the packets again that the next `count` descriptors held last, as they are. */
   @inline
   submitAgain(count: u32, bytes: u64): void {
@@ -201,12 +213,13 @@ export class QueuePair {
   }
 
   /**
-   * Sends up to `max` packets again that came back, as they are, `bytes` bytes each; answers how many.
-   * The caller has all that the ring held last. NOT_STRAIGHT: as in `Ring.recycle`.
+   * Sends up to `max` packets again that came back, as they are, `burst` of them at a time, `bytes`
+   * bytes each; answers how many. The caller has all that the ring held last. NOT_STRAIGHT: as in
+   * `Ring.recycle`.
    */
   @inline
-  resubmit(max: u32, bytes: u32): i32 {
-    const count = this.tx.resubmit(max, bytes);
+  resubmit(max: u32, burst: u32, bytes: u32): i32 {
+    const count = this.tx.resubmit(max, burst, bytes);
     this.tx.kick();
     return count;
   }

@@ -97,18 +97,24 @@ export class TxQueue {
   }
 
   /**
-   * Takes up to `max` packets back that were sent and submits as many again, in one pass; `bytes`
-   * bytes each. Answers how many, or NOT_STRAIGHT (`Ring.recycle`). The caller has all that the ring held
-   * last, and alike.
+   * Takes up to `max` packets back that were sent and submits as many again, in one pass, `burst`
+   * of them at a time; `bytes` bytes each. Answers how many, or NOT_STRAIGHT (`Ring.recycle`). The
+   * caller has all that the ring held last, and alike.
    */
-  resubmit(max: u32, bytes: u32): i32 {
-    // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
-    const count = this.ring.recycle(max, u32.MAX_VALUE);
-    if (count <= 0) return count;
-    this.statistics.packets += count;
-    this.statistics.bytes += <u64>count * bytes;
+  resubmit(max: u32, burst: u32, bytes: u32): i32 {
+    let all: u32 = 0;
+    let count: i32 = 0;
+    do {
+      // virtio 1.4 §2.7.8.3: the device writes nothing here, so the used length says nothing.
+      count = this.ring.recycle(min(burst, max - all), u32.MAX_VALUE);
+      if (count <= 0) break;
+      all += count;
+    } while (all < max);
+    if (all == 0) return count;
+    this.statistics.packets += all;
+    this.statistics.bytes += <u64>all * bytes;
     this.published = true;
-    return count;
+    return all;
   }
 
   /** The way of packets with several segments or to be cut, and of those that are refused. */

@@ -39,6 +39,7 @@ export class PackedRelay extends PackedRing {
       moved += done;
       if (done < run) break;
     }
+    this.countTurn(moved);
     return moved;
   }
 

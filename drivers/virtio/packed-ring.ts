@@ -110,7 +110,22 @@ export abstract class PackedRing extends PackedOffer {
       if (count < most && this.batchLeft == 0) break;
     }
     if (taken > 0) this.publish();
+    this.countTurn(taken);
     return taken == 0 && this.isAside ? NOT_STRAIGHT : <i32>taken;
+  }
+
+  /** In order, one slot stands for a batch of them, so that none can be looked at ahead. */
+  @inline
+  protected countTurn(moved: u32): void {
+    if (!this.inOrder) this.recycled += moved;
+  }
+
+  protected isUsedAhead(ahead: u32): bool {
+    let place = this.used + ahead;
+    const wraps = place >= this.size;
+    if (wraps) place -= this.size;
+    const flags = machine.sharedRead16(this.desc + (place << 4) + FLAGS);
+    return (flags & MARKS) == (wraps ? this.usedMarks ^ MARKS : this.usedMarks);
   }
 
   /** Takes up to `most` buffers back, at least 1, and offers as many. */

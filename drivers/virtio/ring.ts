@@ -35,6 +35,13 @@ export class RingOptions {
   inOrder: bool = false;
 }
 
+/** Buffers that a turn had best have when a device is at full speed (docs/performance.md). */
+export const TURNFUL: u32 = 96;
+/** So many in a turn are a sign that it is. */
+const LOADED: u32 = 24;
+/** How often in a row `shouldWait` answers true. */
+const PATIENCE: u32 = 64;
+
 /** Answer of `recycle`: nothing was done, and it is not for it to do. */
 export const NOT_STRAIGHT: i32 = -1;
 
@@ -52,6 +59,9 @@ export abstract class Ring {
   /** Of the last `recycle` or `relay`: bytes behind the net headers; wrong used lengths. */
   recycledBytes: u64 = 0;
   recycledWrong: u32 = 0;
+  /** How many buffers the last turn moved, and how often `shouldWait` has said yes since. */
+  protected recycled: u32 = 0;
+  private waited: u32 = 0;
   protected eventIdx: bool = false;
   protected indirect: bool = false;
   protected inOrder: bool = false;
@@ -77,6 +87,8 @@ export abstract class Ring {
     this.inOrder = options.inOrder;
     this.batchLeft = 0;
     this.isAside = false;
+    this.recycled = 0;
+    this.waited = 0;
   }
 
   /** What comes next is not the next buffer in turn, so that `take` has to find out which one it is. */
@@ -130,6 +142,25 @@ export abstract class Ring {
    * `take`.
    */
   abstract recycle(max: u32, room: u32): i32;
+
+  /**
+   * Whether `recycle` or `relay` had better come later: the device is at full speed and still at
+   * work on the next `turnful` buffers, so that looking there now would take cache lines away from
+   * it. No more than a hint, which costs one look; asked once before each turn.
+   */
+  shouldWait(turnful: u32): bool {
+    const isLoaded = this.recycled >= LOADED && this.outstanding > turnful;
+    if (isLoaded && this.waited < PATIENCE && !this.isUsedAhead(turnful - 1)) {
+      this.waited++;
+      return true;
+    }
+    this.waited = 0;
+    this.recycled = 0;
+    return false;
+  }
+
+  /** Whether the device says to be finished with the buffer `ahead` places behind the next one. */
+  protected abstract isUsedAhead(ahead: u32): bool;
 
   /** The packet that `offerAgain` would offer, `ahead` places on; 0: there is none. */
   abstract nextHeld(ahead: u32): usize;

@@ -38,6 +38,7 @@ export class SplitRelay extends SplitRing {
       moved += done;
       if (done < run) break;
     }
+    this.recycled += moved;
     return moved;
   }
 

@@ -67,7 +67,12 @@ export abstract class SplitRing extends SplitOffer {
       if (taken < count) taken += this.recycleBatch(count - taken, room);
     }
     if (taken > 0) this.publish();
+    this.recycled += taken;
     return taken == 0 && this.isAside ? NOT_STRAIGHT : <i32>taken;
+  }
+
+  protected isUsedAhead(ahead: u32): bool {
+    return ((machine.sharedRead16(this.used + 2) - this.usedIdx) & 0xffff) > ahead;
   }
 
   /** Takes up to `most` buffers back, at least 1, and offers as many; `ready`: those to be had. */

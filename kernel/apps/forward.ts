@@ -20,12 +20,16 @@ import * as config from "../config";
 import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
 import { segmentsOf } from "../../drivers/net/tx-queue";
+import { TURNFUL } from "../../drivers/virtio/ring";
 import { Lane } from "../lane";
 import { copyMac } from "../net/address";
 import { DropReason } from "../net/drops";
 import { ETHERNET_BYTES } from "../net/ethernet";
 import { Stack } from "../net/stack";
 import { NEVER, deadlineIn } from "../time";
+
+/** A turn's worth at full speed: the buffers are spread over two rings. */
+const HALF_TURNFUL: u32 = TURNFUL >> 1;
 
 const MAC_BYTES: usize = 6;
 /** How soon to look for sent packets when no buffer is left to receive into. */
@@ -67,6 +71,7 @@ export class Forward {
     }
     const out = other.pair;
     if (out.txRoom() < BURST_MAX) this.recycle(out);
+    if (pair.shouldWait(pair.rx.ring, HALF_TURNFUL)) return false;
     let taken = config.mac == config.Mac.Keep ? this.relay(out) : 0;
     if (taken == 0) {
       // Also when it holds merged packets whose last buffers are yet to come.
@@ -92,6 +97,7 @@ export class Forward {
     const ring = rx.ring;
     const before = ring.outstanding;
     const isMore = before + tx.buffers > ring.size;
+    if (!isMore && this.pair.shouldWait(tx.ring, HALF_TURNFUL)) return;
     // Too many are under way, or they come back out of order.
     if (isMore || rx.takeOver(tx) == 0) tx.reclaim(tx.ring.size);
     const wanted = max(ring.size - min(ring.size, tx.buffers), ring.size >> 1);

@@ -81,6 +81,8 @@ export class Runner {
     if (source != null) return source.deadline();
     const sink = this.sink;
     if (sink != null) return sink.deadline();
+    const forward = this.forward;
+    if (forward != null) return forward.deadline();
     const echo = this.echo;
     return echo != null ? echo.deadline() : u64.MAX_VALUE;
   }

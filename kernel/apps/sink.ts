@@ -7,6 +7,7 @@
 import * as config from "../config";
 import { Burst, BURST_MAX, Packet } from "../../drivers/net/packet";
 import { QueuePair } from "../../drivers/net/queue-pair";
+import { TURNFUL } from "../../drivers/virtio/ring";
 import { isArp } from "../net/ethernet";
 import { Stack } from "../net/stack";
 import { isDiscovery } from "../net/stack6";
@@ -35,11 +36,17 @@ export class Sink {
       if (config.duration != 0) this.end = deadlineIn(<u64>config.duration * 1_000_000);
     }
     if (now >= this.end) this.done = true;
-    if (this.stack.listens ? this.listen() : this.pair.discard(this.pair.rx.ring.size) > 0)
-      return true;
+    if (this.stack.listens ? this.listen() : this.discard()) return true;
     // Nobody else does it, and what is left in a small ring would keep us awake.
     this.pair.reclaim();
     return false;
+  }
+
+  /** Drops what there is, a ring of it at most. False when there was none. */
+  private discard(): bool {
+    const pair = this.pair;
+    const ring = pair.rx.ring;
+    return !pair.shouldWait(ring, TURNFUL) && pair.discard(ring.size) > 0;
   }
 
   /** Takes a burst, and lets the stack see what is for it. False when there was none. */

@@ -28,7 +28,7 @@ import { ETHERNET_BYTES } from "../net/ethernet";
 import { isMarked, unmark } from "../net/interface";
 import { Stack } from "../net/stack";
 import { NEVER, deadlineIn } from "../time";
-import { NOT_STRAIGHT } from "../../drivers/virtio/ring";
+import { NOT_STRAIGHT, TURNFUL } from "../../drivers/virtio/ring";
 import { isGroup6 } from "../net/address6";
 import { buildFrame, gsoType, segmentsNeeded } from "./source-frame";
 
@@ -133,6 +133,7 @@ export class Source {
     if (this.state == State.Done) return worked;
     if (now >= this.end) this.left = 0;
     if (this.left != 0 && this.room() == 0 && this.isAligned(0)) {
+      if (this.pair.shouldWait(this.pair.tx.ring, TURNFUL)) return worked;
       const again = this.resubmit();
       if (again != NOT_STRAIGHT) return worked || again > 0;
     }
@@ -154,7 +155,8 @@ export class Source {
    */
   private resubmit(): i32 {
     const frame = changetype<Packet>(load<usize>(this.hand + ((this.first & this.handMask) << 2)));
-    const count = this.pair.resubmit(<u32>min<u64>(config.burst, this.left), frame.total);
+    const most = <u32>min<u64>(this.pair.tx.ring.size, this.left);
+    const count = this.pair.resubmit(most, config.burst, frame.total);
     if (count <= 0) return count;
     this.first += count;
     this.sent += count;

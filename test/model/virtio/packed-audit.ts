@@ -166,15 +166,27 @@ export class PackedAudit implements RingAudit {
 
   // ---- taking back -----------------------------------------------------------------------------
 
-  /** The flags alone: whether there is anything, before the driver sleeps. */
+  /** The flags alone: whether there is anything, before a sleep; or how far the device is. */
   private lookAgain(physical: number): void {
+    const slot = (physical - FLAGS - this.queue.desc) / DESC_BYTES;
+    this.log("read", "flags", slot);
+    if (slot !== this.next.slot) {
+      if (!this.isLent(slot))
+        this.wrong(`slot ${slot} is looked at, which the device does not have`);
+      return;
+    }
     if (this.fullsAtRequest >= 0 && this.cpu.fullBarriers === this.fullsAtRequest) {
       this.wrong("§2.8.22: no full barrier between asking for an interrupt and looking again");
     }
     this.fullsAtRequest = -1;
-    const slot = (physical - FLAGS - this.queue.desc) / DESC_BYTES;
-    this.log("read", "flags", slot);
-    if (slot !== this.next.slot) this.wrong(`slot ${slot} is looked at, ${this.next.slot} is next`);
+  }
+
+  /** Whether the device has a slot, or has written into it without the driver having read that. */
+  private isLent(slot: number): boolean {
+    const { size } = this.queue;
+    const ahead = (place: number) => (place - this.next.slot + size) % size;
+    const isFull = this.offered.slot === this.next.slot && this.offered.wrap !== this.next.wrap;
+    return isFull || ahead(slot) < ahead(this.offered.slot);
   }
 
   private lookAtUsed(physical: number): void {
@@ -196,10 +208,7 @@ export class PackedAudit implements RingAudit {
   /** Whether the address of a descriptor that came back need be written again. */
   private compareAddress(physical: number): void {
     const slot = (physical - this.queue.desc) / DESC_BYTES;
-    const { size } = this.queue;
-    const ahead = (place: number) => (place - this.next.slot + size) % size;
-    const isFull = this.offered.slot === this.next.slot && this.offered.wrap !== this.next.wrap;
-    if (isFull || ahead(slot) < ahead(this.offered.slot)) {
+    if (this.isLent(slot)) {
       this.wrong(`the address in slot ${slot} is read while the device has it`);
     }
   }
