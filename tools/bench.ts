@@ -157,7 +157,11 @@ function timesOf({ quick, only }: Options) {
   };
 }
 
-async function measureCases(options: Options, show: (text: string) => void) {
+async function measureCases(
+  options: Options,
+  show: (text: string) => void,
+  keep: (cases: readonly CaseResult[]) => void,
+) {
   const cases = casesFor(options.formats, options.quick);
   const taking = cases.filter((what) => contendersOf(what, options).length > 0);
   const everybody = CONTENDERS.filter((contender) =>
@@ -170,24 +174,33 @@ async function measureCases(options: Options, show: (text: string) => void) {
     const run = { samples, backendCpu, driverCpu, hugepages, progress };
     const result = await runCase(what, contendersOf(what, options), unavailable, run);
     results.push(result);
+    keep(results);
     endProgress();
     show(`\n${caseTable(result)}`);
   }
   return results;
 }
 
-async function measure(options: Options, show: (text: string) => void): Promise<Results> {
+/** `keep` gets what there is after each case, so that an interrupted run is not for nothing. */
+async function measure(
+  options: Options,
+  show: (text: string) => void,
+  keep: (results: Results) => void,
+): Promise<Results> {
   const machine = await describeMachine();
+  const { samples } = options;
   show(machineLines(machine));
   mkdirSync("build/bench", { recursive: true });
-  const cases = await measureCases(options, show);
+  const cases = await measureCases(options, show, (soFar) =>
+    keep({ machine, samples, cases: soFar }),
+  );
   const times = timesOf(options);
   const cpus = { driver: options.driverCpu, backend: options.backendCpu };
   const latency = await measureLatency(times.latency, cpus, progress);
   const boot = await measureBoot(times.boot, progress);
   endProgress();
   return {
-    ...{ machine, samples: options.samples, cases },
+    ...{ machine, samples, cases },
     ...(latency.length > 0 ? { latency } : {}),
     ...(boot.length > 0 ? { boot } : {}),
   };
@@ -250,13 +263,18 @@ async function main(args: readonly string[]): Promise<number> {
   const earlier = options.add ? await earlierResults(jsonFile) : undefined;
   mkdirSync(options.output, { recursive: true });
   const show = options.json ? console.error : console.log;
-  const measured = await measure(options, show);
   const all = casesFor(RING_FORMATS, false);
-  const results = earlier === undefined ? measured : withEarlier(measured, earlier, all);
+  const whole = (part: Results) => (earlier === undefined ? part : withEarlier(part, earlier, all));
+  const keep = (results: Results) => {
+    const text = `${JSON.stringify(results, null, 2)}\n`;
+    writeFileSync(jsonFile, text);
+    writeFileSync(pageFile, page(results));
+    return text;
+  };
+  const measured = await measure(options, show, (part) => keep(whole(part)));
+  const results = whole(measured);
   showSummaries(results, show);
-  const text = `${JSON.stringify(results, null, 2)}\n`;
-  writeFileSync(jsonFile, text);
-  writeFileSync(pageFile, page(results));
+  const text = keep(results);
   if (options.json) process.stdout.write(text);
   else console.log(`\nwritten: ${jsonFile}, ${pageFile}`);
   const failures = ownFailures(measured);
